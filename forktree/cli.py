@@ -1,0 +1,246 @@
+"""The command line: serve, run, fetch.  It parses and calls; heavy imports stay inside the commands, so --help is quick.
+
+Exit codes: 0 done (or stopped by a signal, after draining), 1 something failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from forktree.runtime.config import EngineConfig
+from forktree.runtime.errors import ForktreeRuntimeError, InvalidRequest
+from forktree.runtime.server.config import ServerConfig
+
+if TYPE_CHECKING:
+    from forktree.runtime.server import Server, ServingEngine
+
+ENGINE_MODULES = ("torch", "msgspec", "tokenizers", "zmq", "numba", "prometheus_client", "jinja2")
+INSTALL_ENGINE = "pip install 'forktree[engine]'"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+app = typer.Typer(
+    name="forktree",
+    help="Programs of many model calls, and a runtime that shares what they have in common.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(help="A Hugging Face directory or a .gguf file; none for the default model.", show_default=False),
+]
+
+
+def main() -> None:
+    """The entry point: what was raised on purpose is told in one line."""
+    try:
+        app()
+    except InvalidRequest as error:
+        _fail(str(error), 2)
+    except ForktreeRuntimeError as error:
+        _fail(str(error), 1)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=lambda value: _version(value))
+    ] = False,
+) -> None:
+    pass
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import forktree
+
+        typer.echo(f"forktree {forktree.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    model: ModelArgument = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = ServerConfig.host,
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = ServerConfig.port,
+    served_model_name: Annotated[str | None, typer.Option(help="Name of the model for clients.")] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(help="How long running requests may go on after SIGTERM.")
+    ] = ServerConfig.drain_seconds,
+    max_body_bytes: Annotated[int, typer.Option(help="Largest request body.")] = ServerConfig.max_body_bytes,
+    context_length: Annotated[
+        int | None, typer.Option(help="Tokens of prompt and output of one request at most; default: the model's.")
+    ] = EngineConfig.context_length,
+    max_running_requests: Annotated[
+        int, typer.Option(help="Requests that hold pages at one time.")
+    ] = EngineConfig.max_running_requests,
+    max_queued_requests: Annotated[
+        int, typer.Option(help="Requests that wait; one more is refused.")
+    ] = EngineConfig.max_queued_requests,
+    kv_cache_bytes: Annotated[int, typer.Option(help="Memory of the KV pool.")] = EngineConfig.kv_cache_bytes,
+    num_pages: Annotated[
+        int | None, typer.Option(help="Pages of the KV pool; default: as many as fit in --kv-cache-bytes.")
+    ] = EngineConfig.num_pages,
+    page_size: Annotated[int, typer.Option(help="Tokens a page.")] = EngineConfig.page_size,
+    step_tokens: Annotated[int, typer.Option(help="Token budget of one step.")] = EngineConfig.step_tokens,
+    prefill_chunk: Annotated[
+        int | None, typer.Option(help="Tokens of one prefill in one step; default: the whole budget.")
+    ] = EngineConfig.prefill_chunk,
+    policy: Annotated[str, typer.Option(help="lpm, dfs or fcfs: what enters a step first.")] = EngineConfig.policy,
+    prefix_cache: Annotated[bool, typer.Option(help="Reuse shared prefixes.")] = EngineConfig.prefix_cache,
+    overlap: Annotated[bool, typer.Option(help="Plan steps while the device runs.")] = EngineConfig.overlap,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = EngineConfig.dtype,
+    attention: Annotated[str, typer.Option(help="cpu or reference.")] = EngineConfig.attention,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = EngineConfig.threads,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+) -> None:
+    """Serve a model over HTTP: OpenAI's and SGLang's endpoints."""
+    _need_engine()
+    settings: dict[str, Any] = {
+        "context_length": context_length,
+        "max_running_requests": max_running_requests,
+        "max_queued_requests": max_queued_requests,
+        "kv_cache_bytes": kv_cache_bytes,
+        "num_pages": num_pages,
+        "page_size": page_size,
+        "step_tokens": step_tokens,
+        "prefill_chunk": prefill_chunk,
+        "policy": policy,
+        "prefix_cache": prefix_cache,
+        "overlap": overlap,
+        "dtype": dtype,
+        "attention": attention,
+        "threads": threads,
+    }
+    EngineConfig.from_dict(settings)  # said now, not after the model is loaded
+    try:
+        config = ServerConfig(
+            host=host,
+            port=port,
+            served_model_name=served_model_name,
+            drain_seconds=drain_seconds,
+            max_body_bytes=max_body_bytes,
+        )
+    except ValueError as error:
+        _fail(str(error), 2)
+    _choose("log-level", log_level, ("debug", "info", "warning", "error"))
+    _choose("log-format", log_format, ("text", "json"))
+
+    from forktree.runtime import Engine
+    from forktree.runtime.observe.logs import configure
+    from forktree.runtime.server import serve as run_server
+
+    configure(log_level, "json" if log_format == "json" else "text")
+    if host not in LOOPBACK:
+        typer.echo(f"forktree: listening on {host} without authentication: whoever reaches it can use it", err=True)
+    try:
+        run_server(config, lambda: Engine(model, **settings), _say_ready)
+    except OSError as error:
+        _fail(f"can't listen on {host}:{port}: {error.strerror or error}; choose another with --port", 1)
+
+
+def _say_ready(server: Server, engine: ServingEngine) -> None:
+    """One screen: what is served, with how much room, where, and a line to try."""
+    import forktree
+
+    info, url = engine.info, server.address
+    if info.chat_format is not None or info.chat_template is not None:
+        path, question = (
+            "/v1/chat/completions",
+            '{"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 32}',
+        )
+    else:
+        path, question = "/v1/completions", '{"prompt": "Once upon a time", "max_tokens": 32}'
+    tokens = info.num_pages * info.page_size
+    typer.echo(
+        f"forktree {forktree.__version__} serves {server.service.model_name}\n"
+        f"  model    {info.model_path}\n"
+        f"  memory   {info.num_pages:,} pages of {info.page_size} = {tokens:,} tokens; "
+        f"context {info.context_length:,} tokens\n"
+        f"  address  {url}\n"
+        f"  try      curl {url}{path} -H 'Content-Type: application/json' -d '{question}'"
+    )
+    sys.stdout.flush()
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    file: Annotated[Path, typer.Argument(help="A Python file of programs.", show_default=False)],
+    args: Annotated[
+        list[str] | None, typer.Argument(help="What the file finds in sys.argv.", show_default=False)
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model for its programs; none for the default model.")] = None,
+    url: Annotated[str | None, typer.Option(help="Run them on this server instead.")] = None,
+) -> None:
+    """Run a file of programs, with a backend set for it; one that sets its own is as welcome."""
+    if model is not None and url is not None:
+        _fail("give --model or --url, not both", 2)
+    if not file.is_file():
+        _fail(f"{file}: no such file", 2)
+    import forktree
+
+    if url is None:
+        _need_engine()
+        backend: Any = forktree.Runtime(model)
+    else:
+        backend = forktree.RuntimeEndpoint(url)
+    forktree.set_default_backend(backend)
+    try:
+        _run_file(file, args or [])
+    finally:
+        backend.shutdown()
+
+
+def _run_file(file: Path, args: list[str]) -> None:
+    """As `python FILE ARGS` would: its folder comes first on the path, its name is __main__."""
+    import runpy
+
+    sys.argv = [str(file), *args]
+    sys.path.insert(0, str(file.resolve().parent))
+    runpy.run_path(str(file), run_name="__main__")
+
+
+@app.command()
+def fetch(model: ModelArgument = None) -> None:
+    """Find a model and convert it into the cache, so that the first start is quick."""
+    _need_engine()
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from forktree.runtime.models import resolve_model
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, fraction: float) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=1.0)
+            progress.update(tasks[what], completed=fraction)
+
+        files = resolve_model(model, on_progress=show)
+    typer.echo(f"{files.name}: {files.directory}")
+
+
+def _need_engine() -> None:
+    missing = [name for name in ENGINE_MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        _fail(
+            f"running a model needs {', '.join(missing)}, not installed here. Install it:\n\n    {INSTALL_ENGINE}\n", 1
+        )
+
+
+def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        _fail(f"--{name}: got {value!r}, wanted one of {', '.join(allowed)}", 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"forktree: {message}", err=True)
+    raise SystemExit(code)

@@ -1,0 +1,60 @@
+"""forktree.grammar: a constraint (regex, JSON Schema) becomes a byte automaton, and that becomes token masks.
+
+Importing this costs next to nothing: numpy and numba are loaded when a Vocabulary or Compiler is first asked for,
+so `forktree.lang` can check a constraint where it is written.  Knows nothing of torch, transformers or the runtime."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .constraint import Constraint
+from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
+
+if TYPE_CHECKING:
+    from .compiler import Compiler, Grammar, check, warmup
+    from .matcher import Matcher, fill_masks
+    from .python_types import parse_value, schema_of
+    from .vocabulary import Vocabulary
+
+__all__ = [
+    "Compiler",
+    "Constraint",
+    "Grammar",
+    "GrammarError",
+    "GrammarTooComplex",
+    "Matcher",
+    "RegexError",
+    "SchemaError",
+    "Vocabulary",
+    "check",
+    "fill_masks",
+    "parse_value",
+    "schema_of",
+    "warmup",
+]
+
+_HOMES = {
+    "Compiler": "compiler",
+    "Grammar": "compiler",
+    "Matcher": "matcher",
+    "Vocabulary": "vocabulary",
+    "check": "compiler",
+    "fill_masks": "matcher",
+    "parse_value": "python_types",
+    "schema_of": "python_types",
+    "warmup": "compiler",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

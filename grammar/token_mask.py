@@ -1,0 +1,148 @@
+"""Token masks: which tokens may follow in a state, as int32 words, 1 = allowed.
+
+A mask is found by one walk of the vocabulary's trie in step with the automaton (after Willard & Louf 2023,
+arXiv:2307.09702, but found when first needed) and kept, shared by all requests of the grammar and by all states that
+differ only in counters too large for a token to notice.  The owner's lock guards it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from .automaton import DEAD, UNKNOWN, Automaton
+from .errors import GrammarTooComplex
+from .expressions import INFINITE
+from .limits import MASK_SECONDS, MASK_STEPS
+from .vocabulary import Vocabulary
+
+Int32 = npt.NDArray[np.int32]
+UInt8 = npt.NDArray[np.uint8]
+
+CACHE_BYTES = 64 * 2**20  # masks kept per grammar; the oldest go first
+
+
+class TokenMasks:
+    """The masks of one automaton over one vocabulary."""
+
+    def __init__(self, automaton: Automaton, vocabulary: Vocabulary) -> None:
+        from . import kernels
+
+        self.automaton, self.vocabulary, self.trie = automaton, vocabulary, vocabulary.trie
+        self._walk_trie = kernels.walk_trie
+        self._masks: OrderedDict[int, Int32] = OrderedDict()  # by clamped expression; rows are read-only
+        self._of_state: dict[int, int] = {}  # state -> its clamped expression
+        self._max_masks = max(16, CACHE_BYTES // (4 * vocabulary.num_words + 1))
+        self._path = np.zeros(self.trie.deepest + 1, dtype=np.int32)
+        self._tokens_needed: dict[int, int] = {}  # state -> tokens to acceptance on a shortest way, INFINITE: cannot
+        self._anywhere: UInt8 = np.ones(1, dtype=np.uint8)
+        self._nowhere: UInt8 = np.zeros(1, dtype=np.uint8)
+
+    def mask(self, state: int) -> Int32:
+        """int32 [num_words], read-only: the tokens after which the text can still be completed; EOS where it may end."""
+        clamped = self._of_state.get(state)
+        if clamped is None:
+            expressions = self.automaton.expressions
+            self._renew_budget()
+            clamped = expressions.clamped(self.automaton.expression[state], self.trie.deepest)
+            self._of_state[state] = clamped
+        row = self._masks.get(clamped)
+        if row is None:
+            self._renew_budget()
+            row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
+            start = self.automaton.state_of(clamped)
+            self._walk(start, row, self._anywhere, self._nowhere)
+            if self.automaton.accepting[start]:
+                row |= self.vocabulary.eos_row
+            row.flags.writeable = False
+            self._masks[clamped] = row
+            if len(self._masks) > self._max_masks:
+                self._masks.popitem(last=False)
+        return row
+
+    def mask_within(self, state: int, tokens_left: int) -> Int32:
+        """As `mask`, but only tokens after which `tokens_left - 1` more tokens can complete the text.
+
+        Exact about what it allows: after an allowed token there is a completion of that many tokens, and the next call
+        with one less allows its first token.  It may leave out a token whose only quick completion is not a shortest
+        one in bytes.  EOS is allowed where the text is complete and needs no token.  If no token is quick enough, the
+        text cannot be completed in time any more and the plain mask is returned."""
+        plain = self.mask(state)
+        expressions = self.automaton.expressions
+        expression = self.automaton.expression[state]
+        worst = expressions.peak[expression] + self.trie.deepest * expressions.rule_growth
+        if worst < tokens_left and self._all_bytes_are_tokens:
+            return plain
+        self._renew_budget()
+        row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
+        self._walk(state, row, self._anywhere, self._nowhere)  # fills the table, so that no number of states changes below
+        seen = np.zeros(max(2, self.automaton.num_states), dtype=np.uint8)
+        self._walk(state, row, self._anywhere, seen)
+        wanted = np.zeros(len(seen), dtype=np.uint8)
+        for end in np.flatnonzero(seen).tolist():
+            wanted[end] = self._completes_within(end, tokens_left - 1)
+        row[:] = 0
+        self._walk(state, row, wanted, self._nowhere)
+        if self.automaton.accepting[state]:
+            row |= self.vocabulary.eos_row
+        return row if row.any() else plain
+
+    def tokens_needed(self, state: int) -> int:
+        """Tokens of the vocabulary that spell one fixed shortest completion of `state`, as few as can be; INFINITE
+        if the vocabulary cannot spell it.
+
+        Along that completion the figure falls by one with each token of its spelling, which is what makes
+        `mask_within` safe from one call to the next."""
+        way: list[int] = []  # states on the shortest way, and its bytes
+        text = bytearray()
+        at = state
+        while at not in self._tokens_needed:
+            step = self.automaton.nearest_byte(at)
+            way.append(at)
+            if step is None:
+                self._tokens_needed[at] = 0
+                way.pop()
+                break
+            text.append(step[0])
+            at = step[1]
+        needed = [0] * len(way) + [self._tokens_needed[at]]
+        ids, longest = self.vocabulary.ids, self.vocabulary.longest
+        spelled = bytes(text)
+        for i in range(len(way) - 1, -1, -1):
+            ends = range(i + 1, min(len(way), i + longest) + 1)
+            best = min((needed[end] for end in ends if spelled[i:end] in ids), default=INFINITE)
+            needed[i] = self._tokens_needed[way[i]] = min(INFINITE, best + 1)
+        return self._tokens_needed[state]
+
+    def _completes_within(self, state: int, tokens: int) -> bool:
+        if self._all_bytes_are_tokens and self.automaton.shortest(state) <= tokens:
+            return True
+        return self.tokens_needed(state) <= tokens
+
+    @property
+    def _all_bytes_are_tokens(self) -> bool:
+        """Whether a completion of n bytes is one of at most n tokens."""
+        ids = self.vocabulary.ids
+        return all(bytes((b,)) in ids for b in range(256))
+
+    def _walk(self, state: int, row: Int32, wanted: UInt8, seen: UInt8) -> None:
+        automaton, trie, path = self.automaton, self.trie, self._path
+        path[0] = state
+        node = 0
+        while True:
+            node = self._walk_trie(
+                automaton.table, automaton.byte_class, trie.node_byte, trie.node_depth, trie.ends, trie.first_token,
+                trie.token_ids, path, node, wanted, seen, row,
+            )  # fmt: skip
+            if node >= len(trie.node_byte):
+                return
+            automaton.expand(int(path[trie.node_depth[node] - 1]))
+
+    def _renew_budget(self) -> None:
+        budget = self.automaton.expressions.budget
+        budget.place = "the generated text"
+        budget.renew(MASK_STEPS, MASK_SECONDS)
+
+
+__all__ = ["DEAD", "UNKNOWN", "GrammarTooComplex", "TokenMasks"]

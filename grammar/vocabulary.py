@@ -1,0 +1,111 @@
+"""Token id <-> bytes, and the trie of all tokens.
+
+Here: what a tokenizer's vocabulary looks like to an automaton.  Not here: tokenizers; the caller turns theirs into bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Int32 = npt.NDArray[np.int32]
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TokenTrie:
+    """All tokens as a trie, its nodes in depth-first order without the root (see kernels.build_trie)."""
+
+    node_byte: UInt8
+    node_depth: Int32
+    ends: Int32  # first node after this one's subtree
+    first_token: Int32  # into token_ids
+    token_ids: Int32
+    deepest: int  # bytes of the longest token
+
+
+class Vocabulary:
+    """A tokenizer's tokens as bytes.  Immutable; share one between all grammars of a model.
+
+    tokens          by token id; None for a special or control token (and for an id without a token): no mask allows it
+    eos_token_ids   ids that end the output; masks allow them exactly where the text is complete, whatever tokens[id] is
+    num_words       int32 words of a mask: (len(tokens) + 31) // 32
+    """
+
+    def __init__(self, tokens: Sequence[bytes | None], eos_token_ids: Sequence[int]) -> None:
+        eos = tuple(dict.fromkeys(int(i) for i in eos_token_ids))
+        for token_id in eos:
+            if not 0 <= token_id < len(tokens):
+                raise ValueError(f"eos_token_ids: {token_id} is no token id; there are {len(tokens)} tokens")
+        for token_id, token in enumerate(tokens):
+            if token is not None and not isinstance(token, bytes):
+                raise ValueError(f"tokens[{token_id}] must be bytes or None, not {type(token).__name__}")
+        self.tokens: tuple[bytes | None, ...] = tuple(
+            None if i in eos or not token else token for i, token in enumerate(tokens)
+        )
+        self.eos_token_ids = eos
+        self.num_words = (len(tokens) + 31) // 32
+        self.longest = max((len(t) for t in self.tokens if t), default=0)  # bytes
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def ids(self) -> dict[bytes, int]:
+        """The lowest token id of each token text."""
+        result: dict[bytes, int] = {}
+        for token_id, token in enumerate(self.tokens):
+            if token:
+                result.setdefault(token, token_id)
+        return result
+
+    @cached_property
+    def eos_row(self) -> Int32:
+        """int32 [num_words]: the mask that allows nothing but the end."""
+        row = np.zeros(self.num_words, dtype=np.int32)
+        for token_id in self.eos_token_ids:
+            row.view(np.uint32)[token_id // 32] |= np.uint32(1 << (token_id % 32))
+        return row
+
+    @cached_property
+    def full_row(self) -> Int32:
+        """int32 [num_words]: the mask that allows every id of the vocabulary; bits past it are 0."""
+        bits = np.zeros(self.num_words * 32, dtype=np.uint8)
+        bits[: len(self.tokens)] = 1
+        return np.packbits(bits, bitorder="little").view(np.int32)
+
+    @cached_property
+    def _built_trie(self) -> TokenTrie:
+        from . import kernels
+
+        order = sorted((i for i, token in enumerate(self.tokens) if token), key=lambda i: (self.tokens[i], i))
+        texts = [self.tokens[i] or b"" for i in order]
+        starts = np.zeros(len(texts) + 1, dtype=np.int32)
+        np.cumsum([len(t) for t in texts], out=starts[1:])
+        text = np.frombuffer(b"".join(texts), dtype=np.uint8)
+        size = len(text)
+        node_byte, node_depth = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.int32)
+        first_token = np.empty(size + 1, dtype=np.int32)
+        nodes = kernels.build_trie(text, starts, node_byte, node_depth, first_token)
+        ends = np.empty(nodes, dtype=np.int32)
+        kernels.subtree_ends(node_depth[:nodes], ends, self.longest)
+        # first_token[i] is the first token at or below node i; only those up to the next node's end at i itself
+        return TokenTrie(
+            node_byte[:nodes].copy(),
+            node_depth[:nodes].copy(),
+            ends,
+            first_token[: nodes + 1].copy(),
+            np.array(order, dtype=np.int32),
+            self.longest,
+        )
+
+    @property
+    def trie(self) -> TokenTrie:
+        """Built on first use, once."""
+        with self._lock:
+            return self._built_trie

@@ -1,0 +1,228 @@
+"""What users write inside a program: gen, select and the roles.  Each checks its arguments, notes its line and builds a node; none runs anything.
+
+Here: argument checking for these functions.  Not here: function and run (program)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .choices import ChoicesMethod, token_length_normalized
+from .constraints import checked_regex, checked_schema, dtype_constraint
+from .errors import ArgumentError
+from .nodes import Concat, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, caller_line
+from .options import SamplingOptions, read_options
+
+__all__ = [
+    "assistant",
+    "assistant_begin",
+    "assistant_end",
+    "gen",
+    "gen_int",
+    "gen_string",
+    "select",
+    "system",
+    "system_begin",
+    "system_end",
+    "user",
+    "user_begin",
+    "user_end",
+]
+
+
+def gen(
+    name: str | None = None,
+    max_tokens: int | None = None,
+    min_tokens: int | None = None,
+    n: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    stop_token_ids: Sequence[int] | None = None,
+    stop_regex: str | Sequence[str] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    frequency_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    ignore_eos: bool | None = None,
+    return_logprob: bool | None = None,
+    logprob_start_len: int | None = None,
+    top_logprobs_num: int | None = None,
+    return_text_in_logprobs: bool | None = None,
+    dtype: type | str | None = None,
+    choices: Sequence[str] | None = None,
+    choices_method: ChoicesMethod | None = None,
+    regex: str | None = None,
+    json_schema: str | Mapping[str, Any] | type | None = None,
+    *,
+    repetition_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    seed: int | None = None,
+) -> Node:
+    """Generate text here and keep it as `s[name]`.  None takes the run's value, which by default is SGLang's.
+
+    choices      pick one of these instead (see select); then temperature defaults to 0, and what bounds or stops an output has nothing to act on
+    regex, json_schema, dtype    constrain the output; at most one.  json_schema is JSON text, a dict, or a type (pydantic model, dataclass);
+                 dtype is int, float, bool or str, and the variable is the text of such a value
+    n            that many outputs: s[name] is their list, and the first one goes on in the text
+    Raises ArgumentError or ConstraintError at the line that calls it."""
+    source = caller_line()
+    where = _Where("gen", name, source)
+    _check_name(name, where)
+    constraints = {"regex": regex, "json_schema": json_schema, "dtype": dtype, "choices": choices}
+    given = [each for each, value in constraints.items() if value is not None]
+    if len(given) > 1:
+        raise ArgumentError(f"{' and '.join(given)} can't both constrain one output; give one of them (in {where})")
+    if choices is not None:
+        if n is not None or logit_bias is not None:
+            raise ArgumentError(f"n and logit_bias mean nothing for a choice; leave them out (in {where})")
+        return _select(where, choices, temperature or 0.0, choices_method, seed)
+    if choices_method is not None:
+        raise ArgumentError(f"choices_method is given without choices (in {where})")
+    options = read_options(
+        {
+            "max_new_tokens": max_tokens,
+            "min_new_tokens": min_tokens,
+            "n": n,
+            "stop": stop,
+            "stop_token_ids": stop_token_ids,
+            "stop_regex": stop_regex,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "frequency_penalty": frequency_penalty,
+            "presence_penalty": presence_penalty,
+            "repetition_penalty": repetition_penalty,
+            "logit_bias": logit_bias,
+            "seed": seed,
+            "ignore_eos": ignore_eos,
+            "return_logprob": return_logprob,
+            "logprob_start_len": logprob_start_len,
+            "top_logprobs_num": top_logprobs_num,
+            "return_text_in_logprobs": return_text_in_logprobs,
+            "regex": checked_regex(regex, where) if regex is not None else None,
+            "json_schema": checked_schema(json_schema, where) if json_schema is not None else None,
+        },
+        where,
+    )
+    extra_stops: tuple[str, ...] = ()
+    if dtype is not None:
+        pattern, extra_stops = dtype_constraint(dtype, where)
+        options = SamplingOptions(regex=checked_regex(pattern, where)).over(options)
+    return Gen(source, name, options, extra_stops)
+
+
+def gen_int(name: str | None = None, max_tokens: int | None = None, n: int | None = None, *args: Any, **kwargs: Any) -> Node:
+    """gen(dtype=int): the text of an integer.  Arguments as gen's, without min_tokens and other constraints."""
+    return gen(name, max_tokens, None, n, *_without_constraints("gen_int", args, kwargs), dtype=int, **kwargs)
+
+
+def gen_string(name: str | None = None, max_tokens: int | None = None, n: int | None = None, *args: Any, **kwargs: Any) -> Node:
+    """gen(dtype=str): a string in double quotes.  Arguments as gen's, without min_tokens and other constraints."""
+    return gen(name, max_tokens, None, n, *_without_constraints("gen_string", args, kwargs), dtype=str, **kwargs)
+
+
+def select(
+    name: str | None = None,
+    choices: Sequence[str] | None = None,
+    temperature: float = 0.0,
+    choices_method: ChoicesMethod | None = None,
+    *,
+    seed: int | None = None,
+) -> Node:
+    """Pick one of `choices` and keep it as `s[name]`.
+
+    At temperature 0 the one that choices_method (token_length_normalized) ranks first, above 0 one drawn from its distribution.
+    s.get_meta_info(name) has the distribution and every choice's log-probability."""
+    where = _Where("select", name, caller_line())
+    _check_name(name, where)
+    if choices is None:
+        raise ArgumentError(f"choices is missing (in {where})")
+    return _select(where, choices, temperature, choices_method, seed)
+
+
+def _select(
+    where: _Where, choices: Sequence[str], temperature: float, method: ChoicesMethod | None, seed: int | None
+) -> Select:
+    texts = tuple(choices) if isinstance(choices, (Sequence, set, frozenset)) and not isinstance(choices, str) else ()
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ArgumentError(f"choices: got {choices!r}, wanted a list of strings, none of them empty (in {where})")
+    method = token_length_normalized if method is None else method
+    if not isinstance(method, ChoicesMethod):
+        raise ArgumentError(f"choices_method: got {method!r}, wanted a ChoicesMethod such as token_length_normalized (in {where})")
+    options = read_options({"temperature": temperature, "seed": seed}, where)
+    return Select(where.source, where.name, texts, options.temperature or 0.0, method, options.seed)
+
+
+def system(expr: object = None) -> Concat:
+    """`expr` as a system message."""
+    return _message("system", expr)
+
+
+def user(expr: object = None) -> Concat:
+    """`expr` as a user message."""
+    return _message("user", expr)
+
+
+def assistant(expr: object = None) -> Concat:
+    """`expr`, usually with a gen in it, as the assistant's message."""
+    return _message("assistant", expr)
+
+
+def system_begin() -> Node:
+    return RoleBegin(caller_line(), "system")
+
+
+def system_end() -> Node:
+    return RoleEnd(caller_line(), "system")
+
+
+def user_begin() -> Node:
+    return RoleBegin(caller_line(), "user")
+
+
+def user_end() -> Node:
+    return RoleEnd(caller_line(), "user")
+
+
+def assistant_begin() -> Node:
+    return RoleBegin(caller_line(), "assistant")
+
+
+def assistant_end() -> Node:
+    return RoleEnd(caller_line(), "assistant")
+
+
+def _message(role: str, expr: object) -> Concat:
+    source = caller_line()
+    content = () if expr is None else (expr,)
+    return Concat.of((RoleBegin(source, role), *content, RoleEnd(source, role)), source)
+
+
+class _Where:
+    """gen("answer"), demo.py:12: made into text only when an error needs it."""
+
+    def __init__(self, function: str, name: str | None, source: SourceLine) -> None:
+        self.function, self.name, self.source = function, name, source
+
+    def __str__(self) -> str:
+        shown = f'"{self.name}"' if isinstance(self.name, str) else ""
+        return f"{self.function}({shown}), {self.source}"
+
+
+def _check_name(name: object, where: _Where) -> None:
+    if name is not None and (not isinstance(name, str) or not name or name.startswith("#")):
+        raise ArgumentError(f"name: got {name!r}, wanted a string that is not empty and does not begin with # (in {where})")
+
+
+_CONSTRAINTS = ("min_tokens", "choices", "choices_method", "regex", "json_schema", "dtype")
+_MOST_POSITIONAL = 14  # of gen's positional parameters after n, those before dtype
+
+
+def _without_constraints(function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    refused = [name for name in _CONSTRAINTS if name in kwargs]
+    if refused or len(args) > _MOST_POSITIONAL:
+        what = f"no {refused[0]}" if refused else f"at most {_MOST_POSITIONAL + 3} arguments by position"
+        raise ArgumentError(f"{function} takes {what} (in {caller_line()})")
+    return args

@@ -1,0 +1,21 @@
+"""What programs run on.  protocol: the values and calls; local: starts an Engine; http: talks to a server.
+
+Here: as_backend, which takes whatever a user may name as one."""
+
+from __future__ import annotations
+
+from ..errors import ArgumentError
+from .protocol import Backend
+
+__all__ = ["as_backend"]
+
+
+def as_backend(candidate: object) -> Backend:
+    """A Backend as it is; an Engine wrapped; anything else refused."""
+    if isinstance(candidate, Backend) and not isinstance(candidate, type):
+        return candidate
+    if type(candidate).__module__.startswith("forktree.runtime") and hasattr(candidate, "astream"):
+        from .local import LocalBackend
+
+        return LocalBackend(candidate)
+    raise ArgumentError(f"backend: got {candidate!r}, wanted ft.Runtime(...), ft.RuntimeEndpoint(url) or an ft.Engine(...)")

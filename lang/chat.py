@@ -1,0 +1,96 @@
+"""Roles -> text, by the model's own chat format; and the messages of a conversation as a list.
+
+Here: Conversation, which knows the open role and what it adds before and after.  Not here: parsing templates (the runtime derives ChatFormat).
+One owner: the branch, on the loop."""
+
+from __future__ import annotations
+
+from .backends.protocol import ChatFormat, ModelInfo
+from .errors import RoleError
+from .nodes import SourceLine
+from .prompt import BranchText
+
+__all__ = ["Conversation", "RoleTracker"]
+
+
+class RoleTracker:
+    """Which role is open where the user's code stands: roles that don't nest are an error at the line that opens or closes them."""
+
+    __slots__ = ("opened_at", "role")
+
+    def __init__(self, role: str | None = None, opened_at: SourceLine | None = None) -> None:
+        self.role, self.opened_at = role, opened_at
+
+    def begin(self, role: str, source: SourceLine) -> None:
+        if self.role is not None:
+            raise RoleError(f"{role}_begin() at {source}: the {self.role} role opened at {self.opened_at} is still open")
+        self.role, self.opened_at = role, source
+
+    def end(self, role: str, source: SourceLine) -> None:
+        if self.role != role:
+            is_open = f"the open role is {self.role}, opened at {self.opened_at}" if self.role else "no role is open"
+            raise RoleError(f"{role}_end() at {source}: {is_open}")
+        self.role = self.opened_at = None
+
+    def copy(self) -> RoleTracker:
+        return RoleTracker(self.role, self.opened_at)
+
+
+class Conversation:
+    """The messages of one branch and its open role, if any."""
+
+    __slots__ = ("_content_start", "messages", "opening_length", "role")
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, str]] = []  # closed ones: role, content
+        self.role: str | None = None
+        self._content_start = 0  # in characters of the branch's text
+        self.opening_length = 0  # characters before the first message that no message owns: bos, default system block
+
+    def copy(self) -> Conversation:
+        other = Conversation()
+        other.messages = list(self.messages)
+        other.role, other._content_start, other.opening_length = self.role, self._content_start, self.opening_length
+        return other
+
+    def begin(self, role: str, text: BranchText, model: ModelInfo) -> str:
+        """Open a role; returns the text this adds, which includes what every conversation starts with."""
+        chat = _format_of(model, role)
+        opening = ""
+        if not self.messages:
+            opening = (chat.bos if text.length == 0 else "") + (chat.default_system if role != "system" else "")
+            if text.length == 0:
+                self.opening_length = len(opening)
+        added = opening + chat.roles[role][0]
+        text.add_constant(added)
+        self.role, self._content_start = role, text.length
+        return added
+
+    def end(self, text: BranchText, model: ModelInfo) -> str:
+        """Close the open role; returns the text this adds.  A generated end-of-turn token is never part of the text, so the suffix, which
+        begins with it, is there exactly once."""
+        assert self.role is not None
+        self.messages.append((self.role, text.text(self._content_start)))
+        suffix = _format_of(model, self.role).roles[self.role][1]
+        text.add_constant(suffix)
+        self.role = None
+        return suffix
+
+    def end_of_turn(self, model: ModelInfo | None) -> tuple[str, ...]:
+        """Stop strings while the assistant speaks: the text that would close its turn, for models that spell it out."""
+        if self.role != "assistant" or model is None or model.chat_format is None:
+            return ()
+        suffix = model.chat_format.roles["assistant"][1].strip()
+        return (suffix,) if suffix else ()
+
+    def as_list(self) -> list[dict[str, str]]:
+        return [{"role": role, "content": content} for role, content in self.messages]
+
+
+def _format_of(model: ModelInfo, role: str) -> ChatFormat:
+    chat = model.chat_format
+    if chat is None:
+        raise RoleError(f"the {role} role can't be used: model {model.name!r} has no chat template. Write its prompt as plain text")
+    if role not in chat.roles:
+        raise RoleError(f"the chat template of model {model.name!r} has no {role} role; it has {', '.join(chat.roles)}")
+    return chat

@@ -1,0 +1,90 @@
+"""A constraint is checked where it is written: regex, schema and dtype -> what a backend takes, or an error with the user's line.
+
+Here: the lazy door to forktree.grammar.  Not here: enforcing constraints (the runtime does).  A good constraint is checked once per process."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from .errors import ArgumentError, ConstraintError, RegexError, SchemaError
+
+__all__ = ["DTYPES", "checked_regex", "checked_schema", "dtype_constraint"]
+
+# int and float may be followed by a blank, where the stop strings end them: a model that goes on with prose can end its number.
+DTYPES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "int": (r"[-+]?[0-9]+[ \n]*", (" ", "\n")),
+    "float": (r"[-+]?[0-9]*\.?[0-9]+[ \n]*", (" ", "\n")),
+    "bool": (r"(True|False)", ()),
+    "str": (r'"([^"\\\x00-\x1f]|\\["\\/bfnrt])*"', ()),  # a JSON string, punctuation and escapes included
+}
+
+
+def dtype_constraint(dtype: object, where: object) -> tuple[str, tuple[str, ...]]:
+    """The regex of a dtype and the stop strings it brings."""
+    name = dtype.__name__ if isinstance(dtype, type) else {"string": "str"}.get(str(dtype), str(dtype))
+    if name not in DTYPES or not isinstance(dtype, (type, str)):
+        raise ArgumentError(f"dtype: got {dtype!r}, wanted int, float, bool or str (in {where})")
+    return DTYPES[name]
+
+
+def checked_regex(pattern: object, where: object) -> str:
+    if not isinstance(pattern, str):
+        raise ArgumentError(f"regex: got {pattern!r}, wanted a pattern as a string (in {where})")
+    if not pattern:
+        raise RegexError("an empty regex allows nothing but the empty text; leave it out", str(where), 0)
+    try:
+        _check("regex", pattern)
+    except Exception as error:
+        raise _located(error, where) from error
+    return pattern
+
+
+def checked_schema(schema: object, where: object) -> str:
+    """The schema as JSON text.  It may be given as JSON text, as a dict, or as a type: pydantic model, dataclass, TypedDict, ..."""
+    if isinstance(schema, str):
+        try:
+            schema = json.loads(schema)
+        except ValueError as error:
+            raise SchemaError(f"json_schema is not JSON: {error}", str(where)) from error
+    if not isinstance(schema, (dict, bool)):
+        schema = _schema_of(schema, where)
+    try:
+        text = json.dumps(schema, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f"json_schema can't be written as JSON: {error}", str(where)) from error
+    try:
+        _check("json_schema", text)
+    except Exception as error:
+        raise _located(error, where) from error
+    return text
+
+
+@lru_cache(maxsize=1024)
+def _check(kind: str, text: str) -> None:
+    from forktree.grammar import Constraint, check
+
+    check(Constraint.regex(text) if kind == "regex" else Constraint.json_schema(text))
+
+
+def _schema_of(annotation: object, where: object) -> Any:
+    from forktree.grammar import schema_of
+
+    try:
+        return schema_of(annotation)
+    except Exception as error:
+        raise _located(error, where) from error
+
+
+def _located(error: Exception, where: object) -> Exception:
+    """The grammar's error as the program's; anything that is not the user's fault passes through as it is."""
+    from forktree import grammar
+
+    if isinstance(error, grammar.RegexError):
+        return RegexError(str(error), str(where), getattr(error, "offset", None))
+    if isinstance(error, grammar.SchemaError):
+        return SchemaError(str(error), str(where), getattr(error, "pointer", ""))
+    if isinstance(error, (grammar.GrammarError, TypeError, ValueError)):
+        return ConstraintError(str(error), str(where))
+    return error

@@ -1,0 +1,43 @@
+"""Which backend a program runs on when none is named: that of the program it runs in, else the one set for this process, else an error.
+
+Also the two calls that go to a backend directly: flush_cache and get_server_info."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from .backends import as_backend
+from .backends.protocol import Backend
+from .errors import NoBackend
+from .loop import loop_thread
+
+__all__ = ["flush_cache", "get_server_info", "resolve_backend", "running_backend", "set_default_backend"]
+
+running_backend: ContextVar[Backend | None] = ContextVar("forktree_running_backend", default=None)
+_default: Backend | None = None
+
+
+def set_default_backend(backend: object) -> None:
+    """For every program of this process that names none: ft.Runtime(...), ft.RuntimeEndpoint(url), an Engine, or None to unset it."""
+    global _default
+    _default = None if backend is None else as_backend(backend)
+
+
+def resolve_backend(backend: object, program: str) -> Backend:
+    if backend is not None:
+        return as_backend(backend)
+    found = running_backend.get() or _default
+    if found is None:
+        raise NoBackend(program)
+    return found
+
+
+def flush_cache(backend: object = None) -> bool:
+    """Drop the backend's prefix cache; False where it can't be dropped now."""
+    return bool(loop_thread().call(resolve_backend(backend, "flush_cache").flush_cache()))
+
+
+def get_server_info(backend: object = None) -> dict[str, Any]:
+    info: dict[str, Any] = loop_thread().call(resolve_backend(backend, "get_server_info").server_info())
+    return info

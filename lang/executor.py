@@ -1,0 +1,211 @@
+"""Runs the operations of a branch, in order, on the background loop.
+
+Here: Run (what the branches of one program share), Branch (one ordered queue, one text), and what happens when one of its operations fails.
+Not here: the operations themselves (operations), user code (state).  Imported by state and operations.
+
+A Branch lives on two sides.  Any thread: submit, cancel.  The loop: everything else.  It holds no reference to what users hold, so that a
+state nobody can read any more is found out, and its generation stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import weakref
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from .backends.protocol import Backend, ModelInfo
+from .chat import Conversation
+from .errors import GenerationError, ProgramCancelled, ProgramError
+from .feed import Feed
+from .loop import loop_thread
+from .nodes import Node
+from .options import SamplingOptions
+from .prompt import BranchText
+from .waiting import Promise
+
+__all__ = ["Branch", "Operation", "Run", "Slot"]
+
+_process_tag = os.urandom(6).hex()
+_run_numbers = itertools.count(1)
+
+
+class Slot(Promise):
+    """A variable: known from the moment its node is submitted, done when it has its value."""
+
+    __slots__ = ("feed", "meta")
+
+    def __init__(self, *, stream: bool = False) -> None:
+        super().__init__()
+        self.meta: dict[str, Any] | None = None
+        self.feed: Feed | None = Feed() if stream else None
+
+    def fail(self, error: BaseException) -> None:
+        super().fail(error)
+        if self.feed is not None:
+            self.feed.close(error)
+
+    def set_constant(self, value: Any) -> None:
+        """A value that did not come in pieces."""
+        self.set(value)
+        if self.feed is not None:
+            self.feed.push(str(value))
+            self.feed.close()
+
+
+class Operation(Protocol):
+    @property
+    def node(self) -> Node | None:
+        """What the user wrote, for errors."""
+
+    def perform(self, branch: Branch) -> Awaitable[None] | None:
+        """Do it on the loop, or return what to await.  An exception fails the branch."""
+
+    def abandon(self, error: BaseException) -> None:
+        """It will not be done, or failed half way: tell whoever waits for it."""
+
+
+class Run:
+    """One run of a program: its backend, its options, its branches."""
+
+    def __init__(self, backend: Backend, options: SamplingOptions, *, stream: bool) -> None:
+        self.backend, self.options, self.stream = backend, options, stream
+        self.id = f"{_process_tag}-{next(_run_numbers)}"
+        self.model: ModelInfo | None = None  # asked for when a role needs it
+        self._branches: weakref.WeakSet[Branch] = weakref.WeakSet()
+        self._request_numbers = itertools.count(1)
+
+    def add(self, branch: Branch) -> None:
+        self._branches.add(branch)
+
+    def next_request_id(self) -> str:
+        return f"{self.id}-{next(self._request_numbers)}"
+
+    async def fetch_model(self) -> ModelInfo:
+        if self.model is None:
+            self.model = await self.backend.model_info()
+        return self.model
+
+    def cancel(self, why: str = "the program was cancelled") -> None:
+        for branch in list(self._branches):
+            branch.cancel(why)
+
+
+class Branch:
+    """One branch of a program: what it has written so far, and what it has still to do."""
+
+    def __init__(self, run: Run, *, gated: bool = False, keep_alive: object = None) -> None:
+        self.run = run
+        self.text = BranchText()
+        self.conversation = Conversation()
+        self.path: tuple[int, ...] = ()  # where in the tree of forks
+        self.fork_start = 0  # characters: where it parted from its parent
+        self.num_nodes = 0  # gens, selects and forks so far
+        self.error: BaseException | None = None
+        self.error_seen = False  # somebody was told
+        self.settled = False  # the program has ended and nothing is left to do
+        self.feed: Feed | None = Feed() if run.stream else None
+        self._keep_alive = keep_alive  # the parent, which must get as far as the fork
+        self._gated = gated  # a fork's child, until the parent gets there
+        self._inbox: deque[str | Operation] = deque()
+        self._posted = False
+        self._task: asyncio.Task[None] | None = None
+        self._interruptible = False  # the task awaits the backend
+        run.add(self)
+
+    # ---- any thread
+
+    def submit(self, operation: str | Operation, *, start: bool = True) -> None:
+        """Queue text or an operation; with start=False it is done together with the next one that starts."""
+        self._inbox.append(operation)
+        if start and not self._posted:
+            self._posted = True
+            loop_thread().post(self._start)
+
+    def cancel(self, why: str) -> None:
+        if not self.settled:
+            loop_thread().post(lambda: self.fail(ProgramCancelled(why)))
+
+    # ---- on the loop
+
+    def _start(self) -> None:
+        self._posted = False
+        if self._task is None and not self._gated and self._inbox:
+            self._task = loop_thread().spawn(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            while self._inbox:
+                operation = self._inbox.popleft()
+                if isinstance(operation, str):
+                    if self.error is None:
+                        self.write(operation)
+                elif self.error is not None:
+                    operation.abandon(self.error)
+                else:
+                    await self._perform(operation)
+        finally:
+            self._task = None
+
+    async def _perform(self, operation: Operation) -> None:
+        try:
+            awaitable = operation.perform(self)
+            if awaitable is not None:
+                self._interruptible = True
+                await awaitable
+        except asyncio.CancelledError:
+            operation.abandon(self._failed(ProgramCancelled("the program was cancelled")))
+        except Exception as error:
+            node = operation.node
+            if not isinstance(error, ProgramError) and node is not None:
+                error = GenerationError(node, error)
+            operation.abandon(self._failed(error))
+        finally:
+            self._interruptible = False
+
+    def write(self, text: str) -> None:
+        """Constant text of the program."""
+        self.text.add_constant(text)
+        self.show(text)
+
+    def show(self, text: str, meta: dict[str, Any] | None = None) -> None:
+        """To whoever reads along."""
+        if self.feed is not None and (text or meta):
+            self.feed.push(text, meta)
+
+    def open(self, parent: Branch, index: int) -> None:
+        """A child starts where its parent stands."""
+        self.text = parent.text.copy()
+        self.conversation = parent.conversation.copy()
+        self.path = (*parent.path, parent.num_nodes, index)
+        self.fork_start = self.text.length
+        self._ungate()
+
+    def fail(self, error: BaseException) -> None:
+        """From outside: cancelled, or the parent never reached the fork."""
+        if self.settled:
+            return
+        self._failed(error)
+        if self._task is not None and self._interruptible:
+            self._interruptible = False  # once is enough
+            self._task.cancel()
+        self._ungate()
+
+    def settle(self) -> None:
+        self.settled = True
+        if self.feed is not None:
+            self.feed.close(self.error)
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """The first error stays the branch's error."""
+        if self.error is None:
+            self.error = error
+            if self.feed is not None:
+                self.feed.close(error)
+        return self.error
+
+    def _ungate(self) -> None:
+        self._gated, self._keep_alive = False, None
+        self._start()

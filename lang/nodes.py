@@ -1,0 +1,150 @@
+"""The nodes of a program: frozen values that say what is to happen and where the user wrote it.
+
+Here: Text, Gen, Select, RoleBegin, RoleEnd, Fork, Join and Concat, and the file and line of the user's code.
+Not here: running them (executor), checking what users pass (api).  Imports nothing of ours but what a node holds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .choices import ChoicesMethod
+from .errors import ArgumentError
+from .options import SamplingOptions
+
+_OURS = ("forktree.lang", "forktree.cli")
+
+
+class SourceLine(NamedTuple):
+    """A line of the user's code; prints as demo.py:12, as editors and terminals recognise it."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def caller_line() -> SourceLine:
+    """The innermost line outside forktree: frames of this package, and of what drives it, are skipped."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+        frame = frame.f_back
+    return SourceLine(frame.f_code.co_filename, frame.f_lineno)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing that a program does; `"a" + node + "b"` and `node + node` make a Concat."""
+
+    source: SourceLine
+
+    @property
+    def label(self) -> str:
+        """As errors name it: gen("answer")."""
+        return type(self).__name__.lower()
+
+    def __add__(self, other: object) -> Concat:
+        return Concat.of((self, other), self.source)
+
+    def __radd__(self, other: object) -> Concat:
+        return Concat.of((other, self), self.source)
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    text: str
+
+
+@dataclass(frozen=True)
+class Gen(Node):
+    """Generate.  `name` is None for an unnamed gen, whose text is appended and can't be read by name."""
+
+    name: str | None
+    options: SamplingOptions
+    extra_stops: tuple[str, ...] = ()  # on top of the stops of gen or run: where a number ends
+
+    @property
+    def label(self) -> str:
+        return f'gen("{self.name}")' if self.name is not None else "gen()"
+
+
+@dataclass(frozen=True)
+class Select(Node):
+    """Pick one of `choices` by how likely each is here."""
+
+    name: str | None
+    choices: tuple[str, ...]
+    temperature: float
+    method: ChoicesMethod
+    seed: int | None = None
+
+    @property
+    def label(self) -> str:
+        return f'select("{self.name}")' if self.name is not None else "select()"
+
+
+@dataclass(frozen=True)
+class RoleBegin(Node):
+    role: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.role}_begin()"
+
+
+@dataclass(frozen=True)
+class RoleEnd(Node):
+    role: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.role}_end()"
+
+
+@dataclass(frozen=True)
+class Fork(Node):
+    size: int
+
+    @property
+    def label(self) -> str:
+        return f"fork({self.size})"
+
+
+@dataclass(frozen=True)
+class Join(Node):
+    mode: str
+
+    @property
+    def label(self) -> str:
+        return f'join("{self.mode}")'
+
+
+@dataclass(frozen=True)
+class Concat(Node):
+    """Nodes one after the other; never holds another Concat."""
+
+    nodes: tuple[Node, ...]
+
+    @staticmethod
+    def of(items: Iterable[object], source: SourceLine) -> Concat:
+        return Concat(source, tuple(node for item in items for node in flatten(item, source)))
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+
+def flatten(item: object, source: SourceLine) -> tuple[Node, ...]:
+    """What `s += item` may be: text, a node, or a list or tuple of these.  Raises ArgumentError for anything else."""
+    if isinstance(item, str):
+        return (Text(source, item),)
+    if isinstance(item, Concat):
+        return item.nodes
+    if isinstance(item, Node):
+        return (item,)
+    if isinstance(item, (list, tuple)):
+        return tuple(node for each in item for node in flatten(each, source))
+    hint = "call str() on it" if isinstance(item, (int, float, bool)) else "wanted text, gen(), select(), a role or a list of these"
+    raise ArgumentError(f"a {type(item).__name__} can't be added to a program at {source}: {hint}")

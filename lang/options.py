@@ -1,0 +1,167 @@
+"""Sampling options: what users pass to gen and run, checked and made immutable; and how a gen's options lie over its run's.
+
+Here: SamplingOptions (every field may be unset), read_options (raw keyword arguments -> options), the names that belong to a run.
+Not here: regexes and schemas (constraints).  Names and defaults are SGLang's.  Imports the protocol's SamplingParams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .backends.protocol import SamplingParams
+from .errors import ArgumentError
+
+__all__ = ["RUN_OPTIONS", "SamplingOptions", "read_options"]
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """None: not said here, so the run's value or SGLang's default holds."""
+
+    max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
+    n: int | None = None
+    stop: tuple[str, ...] | None = None
+    stop_token_ids: tuple[int, ...] | None = None
+    stop_regex: tuple[str, ...] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
+    seed: int | None = None
+    ignore_eos: bool | None = None
+    regex: str | None = None
+    json_schema: str | None = None
+    return_logprob: bool | None = None
+    logprob_start_len: int | None = None
+    top_logprobs_num: int | None = None
+    return_text_in_logprobs: bool | None = None
+
+    def over(self, base: SamplingOptions) -> SamplingOptions:
+        """These options where they say something, `base` elsewhere."""
+        values = dict(base.__dict__)
+        values.update((name, value) for name, value in self.__dict__.items() if value is not None)
+        return SamplingOptions(**values)
+
+    def to_params(self, *, more_stops: tuple[str, ...] = (), seed: int | None) -> SamplingParams:
+        """What a backend samples with.  A stop that is there already is not added twice."""
+        values = {name: value for name, value in self.__dict__.items() if value is not None and name in _PARAMS}
+        stop = self.stop or ()
+        values["stop"] = stop + tuple(each for each in more_stops if each not in stop)
+        values["seed"] = seed
+        return SamplingParams(**values)
+
+
+_PARAMS = frozenset(each.name for each in fields(SamplingParams))
+
+RUN_OPTIONS = frozenset(each.name for each in fields(SamplingOptions)) - {"regex", "json_schema"}
+"""Names of a run's own sampling arguments; a program's argument of the same name is passed by position, in a batch, or through bind."""
+
+
+def read_options(raw: Mapping[str, Any], where: object) -> SamplingOptions:
+    """Check and freeze; None stands for not given.  Raises ArgumentError that names the argument, the value and `where`."""
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        if value is None:
+            continue
+        try:
+            values[name] = _READERS[name](value)
+        except _Wanted as wanted:
+            raise ArgumentError(f"{_SHOWN.get(name, name)}: got {value!r}, wanted {wanted} (in {where})") from None
+    if values.get("top_logprobs_num"):
+        values.setdefault("return_logprob", True)
+    return SamplingOptions(**values)
+
+
+class _Wanted(Exception):
+    """What a value should have been."""
+
+
+def _integer(lowest: int | None, wanted: str) -> Any:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not hasattr(value, "__index__") or (lowest is not None and value < lowest):  # type: ignore[operator]
+            raise _Wanted(wanted)
+        return int(value.__index__())
+
+    return read
+
+
+def _number(lowest: float, highest: float, wanted: str, *, above_lowest: bool = False) -> Any:
+    def read(value: object) -> float:
+        if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+            raise _Wanted(wanted)
+        number = float(value)
+        if not math.isfinite(number) or not lowest <= number <= highest or (above_lowest and number == lowest):
+            raise _Wanted(wanted)
+        return number
+
+    return read
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence | set | frozenset) else (None,)
+    if not all(isinstance(text, str) and text for text in texts):
+        raise _Wanted("a string that is not empty, or a list of such strings")
+    return texts
+
+
+def _token_ids(value: object) -> tuple[int, ...]:
+    wanted = "a token id or a list of token ids"
+    values = tuple(value) if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str) else (value,)
+    return tuple(_integer(0, wanted)(each) for each in values)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _Wanted("True or False")
+    return value
+
+
+def _bias(value: object) -> Mapping[int, float]:
+    wanted = "a mapping from token id to a finite number"
+    if not isinstance(value, Mapping):
+        raise _Wanted(wanted)
+    number = _number(-math.inf, math.inf, wanted)
+    try:
+        return {int(token_id): number(bias) for token_id, bias in value.items()}
+    except (TypeError, ValueError):
+        raise _Wanted(wanted) from None
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+_SHOWN = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}
+_PENALTY = _number(-2.0, 2.0, "a number from -2 to 2")
+_COUNT = _integer(0, "an integer, 0 or more")
+_READERS: dict[str, Any] = {
+    "max_new_tokens": _COUNT,
+    "min_new_tokens": _COUNT,
+    "n": _integer(1, "an integer, 1 or more"),
+    "stop": _texts,
+    "stop_token_ids": _token_ids,
+    "stop_regex": _texts,
+    "temperature": _number(0.0, 100.0, "a number from 0 to 100"),
+    "top_p": _number(0.0, 1.0, "a number above 0 and at most 1", above_lowest=True),
+    "top_k": _integer(-1, "an integer: -1 for no limit, or 1 or more"),
+    "min_p": _number(0.0, 1.0, "a number from 0 to 1"),
+    "frequency_penalty": _PENALTY,
+    "presence_penalty": _PENALTY,
+    "repetition_penalty": _number(0.0, 100.0, "a number above 0", above_lowest=True),
+    "logit_bias": _bias,
+    "seed": _integer(None, "an integer"),
+    "ignore_eos": _flag,
+    "regex": _as_is,
+    "json_schema": _as_is,
+    "return_logprob": _flag,
+    "logprob_start_len": _integer(-1, "an integer, -1 or more"),
+    "top_logprobs_num": _COUNT,
+    "return_text_in_logprobs": _flag,
+}

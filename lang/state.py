@@ -1,0 +1,257 @@
+"""The `s` of a program: append to it, give its text roles, fork it and join the branches.
+
+Here: ProgramState and ForkGroup.  Not here: reading (reading), running operations (executor).
+One thread at a time: the one that runs the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, overload
+
+from .chat import RoleTracker
+from .errors import ArgumentError, BranchErrors, StateClosed
+from .executor import Branch, Run, Slot
+from .nodes import Concat, Fork, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, Text, caller_line, flatten
+from .operations import Append, Choose, ForkOff, Generate, Role, ScopeBegin, ScopeEnd, Written
+from .reading import Shared, StateReader
+
+__all__ = ["ForkGroup", "ProgramState"]
+
+
+class ProgramState(StateReader):
+    """What a program has written, and its variables.
+
+    `s += text or node` returns at once; `s["name"]` waits for that variable only."""
+
+    @classmethod
+    def root(cls, run: Run) -> ProgramState:
+        return cls(Shared(Branch(run), {}, RoleTracker()))
+
+    # ---- adding
+
+    def __iadd__(self, item: object) -> ProgramState:
+        self._check_open()
+        if isinstance(item, str):
+            self._write(item)
+        elif isinstance(item, ProgramState):
+            self._append_state(item)
+        elif isinstance(item, Concat):
+            for node in item.nodes:
+                self._submit(node)
+        elif isinstance(item, Node):
+            self._submit(item)
+        else:
+            for node in flatten(item, caller_line()):
+                self._submit(node)
+        return self
+
+    def set_var(self, name: str, value: Any) -> None:
+        self._new_slot(name).set_constant(value)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._new_slot(name).set_constant(value)
+
+    @contextmanager
+    def var_scope(self, name: str) -> Iterator[ProgramState]:
+        """The variable `name` becomes all text added inside the block."""
+        self._check_open()
+        begin = ScopeBegin()
+        self._shared.branch.submit(begin, start=False)
+        yield self
+        self._shared.branch.submit(ScopeEnd(begin, self._new_slot(name)))
+
+    def _check_open(self) -> None:
+        if self._shared.closed is not None:
+            raise StateClosed(f"nothing can be added at {caller_line()}: {self._shared.closed}")
+
+    def _write(self, text: str) -> None:
+        """Text waits for the next operation to take it along, unless somebody reads along."""
+        branch = self._shared.branch
+        branch.submit(text, start=branch.run.stream)
+
+    def _submit(self, node: Node) -> None:
+        shared = self._shared
+        if isinstance(node, Text):
+            self._write(node.text)
+        elif isinstance(node, Gen):
+            shared.branch.submit(Generate(node, self._new_slot(node.name)))
+        elif isinstance(node, Select):
+            shared.branch.submit(Choose(node, self._new_slot(node.name)))
+        elif isinstance(node, RoleBegin):
+            shared.roles.begin(node.role, node.source)
+            shared.branch.submit(Role(node), start=shared.branch.run.stream)
+        elif isinstance(node, RoleEnd):
+            shared.roles.end(node.role, node.source)
+            shared.branch.submit(Role(node), start=shared.branch.run.stream)
+        else:
+            raise ArgumentError(f"{node.label} can't be added to a program at {caller_line()}")
+
+    def _new_slot(self, name: str | None) -> Slot:
+        """The variable exists from here on, and who reads it waits.  Unnamed ones get distinct names, so none replaces another."""
+        if name is None:
+            self._shared.num_unnamed += 1
+            name = f"#{self._shared.num_unnamed}"
+        slot = Slot(stream=self._shared.branch.run.stream)
+        self._shared.slots[name] = slot
+        return slot
+
+    def _append_state(self, other: ProgramState) -> None:
+        """Another program's text and variables, as if it had run here; what its conversation opens with stays behind."""
+        source = caller_line()
+        if other._shared.branch is self._shared.branch:
+            raise ArgumentError(f"a state can't be added to itself (at {source})")
+        written = other.written(lambda branch: branch.conversation.opening_length)
+        self._shared.branch.submit(Append(written, Text(source, "")))
+        self._shared.slots.update(
+            {name: slot for name, slot in other._shared.slots.items() if not name.startswith("#")}
+        )
+
+    def written(self, start: Callable[[Branch], int]) -> Written:
+        """What this state has written from character `start` on, once it is."""
+        found: Written = self._read(
+            lambda branch: Written(branch.text.segments(start(branch)), tuple(branch.conversation.messages))
+        )
+        return found
+
+    # ---- roles
+
+    @overload
+    def system(self, expr: None = None) -> AbstractContextManager[None]: ...
+    @overload
+    def system(self, expr: object) -> Concat: ...
+    def system(self, expr: object = None) -> AbstractContextManager[None] | Concat:
+        """`with s.system(): s += ...`, or s.system("...") as one message; so for user and assistant."""
+        return self._role("system", expr)
+
+    @overload
+    def user(self, expr: None = None) -> AbstractContextManager[None]: ...
+    @overload
+    def user(self, expr: object) -> Concat: ...
+    def user(self, expr: object = None) -> AbstractContextManager[None] | Concat:
+        return self._role("user", expr)
+
+    @overload
+    def assistant(self, expr: None = None) -> AbstractContextManager[None]: ...
+    @overload
+    def assistant(self, expr: object) -> Concat: ...
+    def assistant(self, expr: object = None) -> AbstractContextManager[None] | Concat:
+        return self._role("assistant", expr)
+
+    def _role(self, role: str, expr: object) -> AbstractContextManager[None] | Concat:
+        source = caller_line()
+        if expr is None:
+            return self._role_block(role, source)
+        message = Concat.of((RoleBegin(source, role), expr, RoleEnd(source, role)), source)
+        self.__iadd__(message)
+        return message
+
+    @contextmanager
+    def _role_block(self, role: str, source: SourceLine) -> Iterator[None]:
+        self.__iadd__(RoleBegin(source, role))
+        yield
+        self.__iadd__(RoleEnd(source, role))
+
+    # ---- branches
+
+    def fork(self, size: int = 1, position_ids_offset: object = None) -> ForkGroup:
+        """`size` branches that share everything before them.  position_ids_offset is SGLang's, and has no effect here or there."""
+        source = caller_line()
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ArgumentError(f"fork: got {size!r} branches, wanted 1 or more (at {source})")
+        self._check_open()
+        shared = self._shared
+        branches = [Branch(shared.branch.run, gated=True, keep_alive=shared) for _ in range(size)]
+        shared.branch.submit(ForkOff(Fork(source, size), branches))
+        states = [ProgramState(Shared(branch, dict(shared.slots), shared.roles.copy())) for branch in branches]
+        return ForkGroup(self, states, source)
+
+    @contextmanager
+    def copy(self, position_ids_offset: object = None) -> Iterator[ProgramState]:
+        """A branch of its own for the length of the block; what it defines is then here too, as lists of one (as in SGLang)."""
+        group = self.fork(1)
+        yield group[0]
+        group.join()
+
+
+class ForkGroup:
+    """The branches of one fork, in order."""
+
+    def __init__(self, parent: ProgramState, states: list[ProgramState], source: SourceLine) -> None:
+        self.src_state, self.states, self._source = parent, states, source
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, index: int) -> ProgramState:
+        return self.states[index]
+
+    def __setitem__(self, index: int, state: ProgramState) -> None:
+        """For `forks[i] += ...`, which assigns what it added to."""
+        if state is not self.states[index]:
+            raise ArgumentError(f"a branch of a fork can't be replaced (at {caller_line()})")
+
+    def __iter__(self) -> Iterator[ProgramState]:
+        return iter(self.states)
+
+    def __iadd__(self, item: object) -> ForkGroup:
+        """A node or text goes to every branch, a list gives each branch its own, a function is called with each branch's index."""
+        if isinstance(item, (list, tuple)):
+            if len(item) != len(self.states):
+                raise ArgumentError(f"got {len(item)} items for {len(self.states)} branches at {caller_line()}")
+            items = list(item)
+        elif callable(item):
+            items = [item(index) for index in range(len(self.states))]
+        else:
+            items = [item] * len(self.states)
+        for state, each in zip(self.states, items, strict=True):
+            state.__iadd__(each)
+        return self
+
+    def join(self, mode: Literal["gather_variable", "concate_and_append"] = "gather_variable") -> None:
+        """Wait for all branches and bring back what they made.
+
+        gather_variable     every variable that the parent has not got becomes the list of the branches' values, in order;
+                            None stands for a branch that did not define it
+        concate_and_append  the text of all branches is appended to the parent's
+        Raises BranchErrors with the error of every branch that failed; the parent is then as it was, and can go on."""
+        source = caller_line()
+        if mode not in ("gather_variable", "concate_and_append"):
+            raise ArgumentError(f"join: got mode {mode!r}, wanted gather_variable or concate_and_append (at {source})")
+        ends = [state._shared.end(f"this branch was joined at {source}") for state in self.states]
+        for promise in ends:
+            self.src_state._until_done(promise)
+        self._raise_failures()
+        if mode == "gather_variable":
+            self._gather()
+        else:
+            for state in self.states:
+                segments = state.written(lambda branch: branch.fork_start).segments
+                self.src_state._shared.branch.submit(Append(Written(segments, ()), Text(source, "")))
+
+    def _raise_failures(self) -> None:
+        failed: dict[int, BaseException] = {}
+        for index, state in enumerate(self.states):
+            if state._shared.branch.error is not None:
+                failed[index] = state._shared.branch.error
+                state._shared.branch.error_seen = True
+        if not failed:
+            return
+        of_parent = self.src_state._shared.branch.error
+        if of_parent is not None and all(error is of_parent for error in failed.values()):
+            self.src_state._raise(of_parent)  # the branches never started: it is the parent that failed
+        raise BranchErrors(failed, len(self.states), self._source)
+
+    def _gather(self) -> None:
+        parent = self.src_state
+        new_names = dict.fromkeys(
+            name
+            for state in self.states
+            for name in state._shared.slots
+            if name not in parent._shared.slots and not name.startswith("#")
+        )
+        for name in new_names:
+            slots = [state._shared.slots.get(name) for state in self.states]
+            gathered = parent._new_slot(name)
+            gathered.meta = {"branches": [slot.meta if slot is not None else None for slot in slots]}
+            gathered.set_constant([slot.result() if slot is not None else None for slot in slots])

@@ -1,0 +1,432 @@
+"""Radix tree from token prefixes to KV pages.
+
+Here: match, insert, lock, evict.  Not here: tensors, page allocation, requests.
+Imported by runtime; imports nothing of ours but this package.  One thread: the engine loop's.
+After RadixAttention (Zheng et al. 2023, arXiv:2312.07104).
+
+The tree owns the pages it was given by insert, until evict or clear hand them back.  A request that goes on reading
+pages of the tree holds a lock on the node where its prefix ends:
+
+    match = tree.match(prompt)                            # recency moves, nothing else
+    held = tree.lock(match)                               # may split: exactly match.length tokens are pinned
+    ...                                                   # compute a chunk into pages of its own
+    added = tree.extend(held, chunk_tokens, chunk_pages)  # the tree's from now on; all but added.duplicates
+    held = tree.move_lock(held, added.node)               # visits only the new nodes
+    tree.unlock(held)                                     # may now be evicted, least recently used first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from types import MappingProxyType
+
+import numpy as np
+
+from .events import Cleared, Evicted, Listener, Split, Stored, Watchers
+from .eviction import EvictionQueue, is_candidate
+from .node import EMPTY, IntArray, RadixNode, common_prefix_tokens, frozen_copy, page_key
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """The longest cached prefix of some tokens.  It holds nothing: good until the next evict or clear, unless locked.
+
+    The prefix ends inside `node` or at its end; `node` is the root where nothing matched.
+    """
+
+    node: RadixNode
+    length: int  # tokens; a multiple of the page size
+    pages: IntArray  # int32 [length / page_size]: the pages of the whole prefix; the caller's own array
+
+
+@dataclass(frozen=True, eq=False)
+class Insertion:
+    """Where inserted tokens are now.  Counts and arrays cover the tokens of this call only, not what was above."""
+
+    node: RadixNode  # ends exactly with the inserted tokens
+    already_present: int  # leading tokens that the tree had before; a multiple of the page size
+    pages: IntArray  # int32 [len(tokens) / page_size]: the tree's pages for these tokens; the caller's own array
+    duplicates: IntArray  # int32: those of the given pages that the tree did not take; the caller still owns them
+
+
+class RadixCache:
+    """Token prefixes and the KV pages that hold them, shared by all requests; one tree per namespace.
+
+    Token and page arguments are one-dimensional int32 arrays and are copied; anything else raises ValueError.
+    Only whole pages are cached, so lengths are multiples of `page_size`, in tokens.
+    """
+
+    def __init__(self, page_size: int = 1) -> None:
+        if page_size < 1:
+            raise ValueError(f"page_size: wanted at least 1 token, got {page_size}")
+        self._page_size = page_size
+        self._roots: dict[bytes, RadixNode] = {}  # those with a child or a lock
+        self._queue = EvictionQueue()
+        self._watchers = Watchers()
+        self._node_ids = count()
+        self._tick = 0
+        self._num_cached_pages = 0
+        self._num_locked_pages = 0
+
+    # What it holds
+
+    @property
+    def page_size(self) -> int:
+        """Tokens per page."""
+        return self._page_size
+
+    @property
+    def num_cached_pages(self) -> int:
+        """Pages the tree owns.  O(1)."""
+        return self._num_cached_pages
+
+    @property
+    def num_locked_pages(self) -> int:
+        """Those of them that a lock pins.  O(1)."""
+        return self._num_locked_pages
+
+    @property
+    def num_evictable_pages(self) -> int:
+        """Those of them that evict could return now.  O(1)."""
+        return self._num_cached_pages - self._num_locked_pages
+
+    @property
+    def roots(self) -> Mapping[bytes, RadixNode]:
+        """The root of each namespace that holds something: a read-only view."""
+        return MappingProxyType(self._roots)
+
+    def nodes(self) -> Iterator[RadixNode]:
+        """Every node, roots included, parents before children.  A walk over the tree: for tests and people."""
+        stack = list(self._roots.values())
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(node.children.values())
+
+    # Looking up
+
+    def match(self, tokens: IntArray, namespace: bytes = b"") -> Match:
+        """The longest cached prefix of `tokens`, in whole pages.  Touches recency and changes nothing else.
+
+        A node in which the match ends early is touched as a whole.
+        """
+        _require_int32("tokens", tokens)
+        self._tick += 1
+        node = self._root_or_new(namespace)
+        node.last_used = self._tick
+        length = 0
+        pages: list[IntArray] = []
+        for child, num_shared in self._walk(node, tokens):
+            child.last_used = self._tick
+            node = child
+            length += num_shared
+            pages.append(child.pages[: num_shared // self._page_size])
+        self._queue.repair()
+        return Match(node, length, _concatenated(pages))
+
+    def prefix_tokens(self, tokens: IntArray, namespace: bytes = b"") -> int:
+        """How many leading tokens are cached, without touching recency: for plans, policies and `explain`."""
+        _require_int32("tokens", tokens)
+        root = self._roots.get(namespace)
+        return 0 if root is None else sum(num_shared for _, num_shared in self._walk(root, tokens))
+
+    # Adding
+
+    def insert(self, tokens: IntArray, pages: IntArray, namespace: bytes = b"") -> Insertion:
+        """Give the tree the pages that hold `tokens`, a whole prefix from its first token on.
+
+        Where the tree has a prefix of them already its own pages stay, and given pages that differ come back as
+        `duplicates`.  May split a node.  The tree owns the rest from here on: page ids must be new to it.
+        Raises ValueError unless len(tokens) == len(pages) * page_size.
+        """
+        self._require_run(tokens, pages)
+        return self._extend(self._root_or_new(namespace), tokens, pages)
+
+    def extend(self, node: RadixNode, tokens: IntArray, pages: IntArray) -> Insertion:
+        """insert, for tokens that follow the prefix `node` stands for: visits nothing above but to touch recency."""
+        self._require_run(tokens, pages)
+        self._require_present(node)
+        return self._extend(node, tokens, pages)
+
+    # Pinning
+
+    def lock(self, target: Match | RadixNode) -> RadixNode:
+        """Pin a matched prefix, or the prefix of a node, for one running request.
+
+        Returns the node where the prefix ends exactly: give it to unlock, extend or move_lock.  Splits the node in
+        which a match ends early, so that nothing beyond the match is pinned.
+        Raises ValueError for a match or node that has been evicted since: match again.
+        """
+        node = self._node_of(target)
+        for pinned in _path_up(node):
+            self._pin(pinned)
+        node.holders += 1
+        return node
+
+    def unlock(self, node: RadixNode) -> None:
+        """Give up one lock on `node`.  Its path counts as used until now.
+
+        Raises ValueError, and changes nothing, where no lock ends at this node.
+        """
+        self._require_held(node)
+        self._tick += 1
+        node.holders -= 1
+        for pinned in _path_up(node):
+            pinned.last_used = self._tick
+            pinned.lock_count -= 1
+            if pinned.lock_count == 0:
+                self._num_locked_pages -= len(pinned.pages)
+        if is_candidate(node):
+            self._queue.add(node)
+        self._forget_if_unused(node)
+        self._queue.repair()
+
+    def move_lock(self, held: RadixNode, target: Match | RadixNode) -> RadixNode:
+        """Give up one lock on `held` for one on `target`; no page on both paths is unlocked in between.
+
+        Returns what lock(target) would.  Where target lies below held, as after extend, only the nodes between
+        are visited.
+        """
+        self._require_held(held)
+        node = self._node_of(target)
+        above: RadixNode | None = node
+        while above is not None and above is not held:
+            self._pin(above)
+            above = above.parent
+        node.holders += 1
+        if above is held:
+            held.holders -= 1
+        else:
+            self.unlock(held)
+        return node
+
+    # Taking away
+
+    def evict(self, num_pages: int) -> IntArray:
+        """Take up to `num_pages` unlocked pages out of the tree; the caller owns them from here on.
+
+        Leaves go first, least recently used first, from their end: when fewer pages than a leaf has are wanted, the
+        rest of it stays.  Returns int32 page ids, fewer than asked for only if no more are unlocked.
+        O(log n) per leaf, amortised.
+        """
+        if num_pages < 0:
+            raise ValueError(f"num_pages: wanted 0 or more, got {num_pages}")
+        taken: list[IntArray] = []
+        num_missing = num_pages
+        while num_missing > 0:
+            leaf = self._queue.pop()
+            if leaf is None:
+                break
+            pages = self._trim(leaf, num_missing)
+            num_missing -= len(pages)
+            taken.append(pages)
+        return _concatenated(taken)
+
+    def clear(self) -> IntArray:
+        """Take out every page that is not locked; locked prefixes stay.  Returns int32 page ids."""
+        pages = self.evict(self.num_evictable_pages)
+        self._watchers.tell(lambda: Cleared(len(pages)))
+        return pages
+
+    # Watching
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every event from now on, on the tree's thread; returns the call that ends it.
+
+        A listener must not change the tree.  One that raises is logged with its traceback and unsubscribed.
+        """
+        return self._watchers.add(listener)
+
+    # How
+
+    def _walk(self, node: RadixNode, tokens: IntArray) -> Iterator[tuple[RadixNode, int]]:
+        """The nodes below `node` that spell a prefix of `tokens`, each with how many tokens it shares (whole pages).
+
+        Only the last may share less than all it has.
+        """
+        page_size = self._page_size
+        position, end = 0, len(tokens) - len(tokens) % page_size
+        while position < end:
+            child = node.children.get(page_key(tokens, position, page_size))
+            if child is None:
+                return
+            num_shared = common_prefix_tokens(child.tokens, tokens[position:end])
+            num_shared -= num_shared % page_size
+            ends_early = num_shared < len(child.tokens)  # asked before the yield: the receiver may split the child
+            yield child, num_shared
+            if ends_early:
+                return
+            node = child
+            position += num_shared
+
+    def _extend(self, node: RadixNode, tokens: IntArray, pages: IntArray) -> Insertion:
+        node = self._attached(node)
+        self._tick += 1
+        for above in _path_up(node):
+            above.last_used = self._tick
+        already_present = 0
+        present_pages: list[IntArray] = []
+        for child, num_shared in self._walk(node, tokens):
+            node = child if num_shared == len(child.tokens) else self._split(child, num_shared)
+            node.last_used = self._tick
+            already_present += num_shared
+            present_pages.append(node.pages)
+        num_present_pages = already_present // self._page_size
+        present = _concatenated(present_pages)
+        given = pages[:num_present_pages]
+        if already_present < len(tokens):
+            node = self._add_leaf(node, tokens[already_present:], pages[num_present_pages:])
+        self._forget_if_unused(node)  # an empty insert leaves no root behind
+        self._queue.repair()
+        return Insertion(
+            node=node,
+            already_present=already_present,
+            pages=np.concatenate([present, pages[num_present_pages:]]),
+            duplicates=given[given != present],
+        )
+
+    def _add_leaf(self, parent: RadixNode, tokens: IntArray, pages: IntArray) -> RadixNode:
+        leaf = RadixNode(
+            id=next(self._node_ids),
+            namespace=parent.namespace,
+            tokens=frozen_copy(tokens),
+            pages=frozen_copy(pages),
+            parent=parent,
+            end=parent.end + len(tokens),
+            last_used=self._tick,
+        )
+        parent.children[page_key(leaf.tokens, 0, self._page_size)] = leaf
+        self._num_cached_pages += len(leaf.pages)
+        self._queue.add(leaf)
+        parent_id = None if parent.is_root else parent.id
+        self._watchers.tell(lambda: Stored(leaf.id, parent_id, leaf.namespace, leaf.tokens, leaf.pages))
+        return leaf
+
+    def _split(self, node: RadixNode, num_tokens: int) -> RadixNode:
+        """Cut `node` after its first `num_tokens`; it stays the lower part.  Returns the new upper part."""
+        parent = node.parent
+        assert parent is not None
+        assert 0 < num_tokens < len(node.tokens)
+        assert num_tokens % self._page_size == 0
+        num_pages = num_tokens // self._page_size
+        upper = RadixNode(
+            id=next(self._node_ids),
+            namespace=node.namespace,
+            tokens=frozen_copy(node.tokens[:num_tokens]),
+            pages=frozen_copy(node.pages[:num_pages]),
+            parent=parent,
+            end=node.start + num_tokens,
+            last_used=node.last_used,
+            lock_count=node.lock_count,  # every lock below passes through it; none ends there
+        )
+        node.tokens = frozen_copy(node.tokens[num_tokens:])
+        node.pages = frozen_copy(node.pages[num_pages:])
+        node.parent = upper
+        upper.children[page_key(node.tokens, 0, self._page_size)] = node
+        parent.children[page_key(upper.tokens, 0, self._page_size)] = upper
+        self._watchers.tell(lambda: Split(node.id, upper.id, node.namespace, num_tokens))
+        return upper
+
+    def _trim(self, leaf: RadixNode, max_pages: int) -> IntArray:
+        """Take up to `max_pages` from the end of a leaf that was just popped, and the leaf with its last page."""
+        num_kept = max(0, len(leaf.pages) - max_pages)
+        pages = leaf.pages[num_kept:]
+        self._num_cached_pages -= len(pages)
+        if num_kept > 0:
+            remaining_tokens = num_kept * self._page_size
+            leaf.end = leaf.start + remaining_tokens
+            leaf.tokens = frozen_copy(leaf.tokens[:remaining_tokens])
+            leaf.pages = frozen_copy(leaf.pages[:num_kept])
+            self._queue.add(leaf)
+        else:
+            remaining_tokens = 0
+            parent = leaf.parent
+            assert parent is not None
+            del parent.children[page_key(leaf.tokens, 0, self._page_size)]
+            leaf.parent = None
+            leaf.pages = EMPTY
+            if is_candidate(parent):
+                self._queue.add(parent)
+            self._forget_if_unused(parent)
+        self._watchers.tell(lambda: Evicted(leaf.id, leaf.namespace, pages, remaining_tokens))
+        return pages
+
+    def _pin(self, node: RadixNode) -> None:
+        if node.lock_count == 0:
+            self._num_locked_pages += len(node.pages)
+        node.lock_count += 1
+
+    def _root_or_new(self, namespace: bytes) -> RadixNode:
+        """The root of a namespace; a new one is kept once it has a child or a lock, so looking up leaves no trace."""
+        root = self._roots.get(namespace)
+        if root is None:
+            root = RadixNode(
+                id=next(self._node_ids),
+                namespace=namespace,
+                tokens=EMPTY,
+                pages=EMPTY,
+                parent=None,
+                end=0,
+                last_used=self._tick,
+            )
+        return root
+
+    def _attached(self, node: RadixNode) -> RadixNode:
+        """`node` itself, or the root its namespace has by now."""
+        return self._roots.setdefault(node.namespace, node) if node.is_root else node
+
+    def _forget_if_unused(self, node: RadixNode) -> None:
+        if node.is_root and not node.children and node.lock_count == 0:
+            self._roots.pop(node.namespace, None)
+
+    def _node_of(self, target: Match | RadixNode) -> RadixNode:
+        """The node that ends exactly where target does; splits for a match that ends early."""
+        if isinstance(target, RadixNode):
+            self._require_present(target)
+            return self._attached(target)
+        node, length = target.node, target.length
+        if node.is_evicted or length > node.end:
+            raise ValueError(f"the match of {length} tokens is stale, its end has been evicted: match again")
+        while node.parent is not None and length <= node.start:  # split since: the match ends in an upper part
+            node = node.parent
+        return self._attached(node) if length == node.end else self._split(node, length - node.start)
+
+    def _require_run(self, tokens: IntArray, pages: IntArray) -> None:
+        _require_int32("tokens", tokens)
+        _require_int32("pages", pages)
+        if len(tokens) != len(pages) * self._page_size:
+            raise ValueError(
+                f"tokens: wanted {len(pages)} pages of {self._page_size} tokens = {len(pages) * self._page_size}, "
+                f"got {len(tokens)}"
+            )
+
+    @staticmethod
+    def _require_present(node: RadixNode) -> None:
+        if node.is_evicted:
+            raise ValueError(f"{node!r} is no longer in the tree: match again")
+
+    @staticmethod
+    def _require_held(node: RadixNode) -> None:
+        if node.holders < 1:
+            raise ValueError(f"{node!r}: no lock ends at this node; unlock the node that lock returned, once")
+
+
+def _require_int32(name: str, array: object) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.ndim != 1:
+        got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ValueError(f"{name}: wanted a one-dimensional int32 array, got {got}")
+
+
+def _path_up(node: RadixNode) -> Iterator[RadixNode]:
+    """`node` and everything above it, the root last."""
+    above: RadixNode | None = node
+    while above is not None:
+        yield above
+        above = above.parent
+
+
+def _concatenated(arrays: list[IntArray]) -> IntArray:
+    """One new writable array."""
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)

@@ -1,0 +1,167 @@
+"""The client's side of an engine: hands requests over, sorts the news by request, notices when the engine is gone.
+
+Imported by the Engine facade; no torch. Safe to use from any thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from .. import errors
+from ..errors import EngineDead, ForktreeRuntimeError
+from .messages import (
+    PROTOCOL_VERSION,
+    Abort,
+    AskStats,
+    EngineMessage,
+    EngineStats,
+    Failed,
+    Flush,
+    Flushed,
+    ModelInfo,
+    Output,
+    Progress,
+    Ready,
+    StartFailed,
+    Stats,
+    Submit,
+)
+from .transport import Transport
+
+News = Output | ForktreeRuntimeError
+Sink = Callable[[News], None]
+OnProgress = Callable[[str, float], None]
+
+
+class EngineClient:
+    """One engine, reached through a transport. `submit` gives each request a sink, called on the transport's thread."""
+
+    def __init__(self, transport: Transport, on_progress: OnProgress) -> None:
+        self._transport, self._on_progress = transport, on_progress
+        self._lock = threading.Lock()
+        self._sinks: dict[int, Sink] = {}
+        self._calls: dict[int, Future[Any]] = {}
+        self._ids = itertools.count(1)
+        self._ready: Future[ModelInfo] = Future()
+        self._dead: EngineDead | None = None
+
+    def start(self) -> ModelInfo:
+        """Start the engine and wait until it is ready. Raises what kept it from starting."""
+        self._transport.start(self._receive, self._on_death)
+        try:
+            return self._ready.result()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_alive(self) -> bool:
+        return self._dead is None
+
+    @property
+    def pid(self) -> int:
+        return self._transport.pid
+
+    def new_id(self) -> int:
+        return next(self._ids)
+
+    def submit(self, message: Submit, sink: Sink) -> None:
+        """Start a request; its sink gets Outputs, the last with a finish_reason, or one error. Raises EngineDead."""
+        with self._lock:
+            if self._dead is not None:
+                raise EngineDead(str(self._dead))
+            self._sinks[message.request_id] = sink
+        self._transport.send(message)
+
+    def abort(self, request_id: int) -> None:
+        """End a request; the sink hears no more of it. Unknown and finished ids are harmless."""
+        with self._lock:
+            known = self._sinks.pop(request_id, None)
+        if known is not None:
+            self._transport.send(Abort(request_id))
+
+    def cancel(self, request_id: int) -> None:
+        """End a request; its sink gets a last Output, with finish_reason "abort"."""
+        self._transport.send(Abort(request_id))
+
+    def stats(self) -> Future[EngineStats]:
+        call_id, future = self._new_call()
+        self._transport.send(AskStats(call_id))
+        return future
+
+    def flush(self) -> Future[None]:
+        call_id, future = self._new_call()
+        self._transport.send(Flush(call_id))
+        return future
+
+    def close(self) -> None:
+        """End the engine; requests in flight fail with EngineDead."""
+        self._end("the engine was closed")
+        self._transport.close()
+
+    def _new_call(self) -> tuple[int, Future[Any]]:
+        call_id, future = self.new_id(), Future[Any]()
+        with self._lock:
+            if self._dead is not None:
+                raise EngineDead(str(self._dead))
+            self._calls[call_id] = future
+        return call_id, future
+
+    # -- on the transport's thread ------------------------------------------------------------------------------------
+
+    def _receive(self, messages: list[EngineMessage]) -> None:
+        for message in messages:
+            if isinstance(message, Output):
+                self._deliver(message.request_id, message, last=message.finish_reason is not None)
+            elif isinstance(message, Failed):
+                self._deliver(message.request_id, make_error(message.kind, message.args), last=True)
+            elif isinstance(message, Progress):
+                self._on_progress(message.what, message.fraction)
+            elif isinstance(message, Ready):
+                assert message.version == PROTOCOL_VERSION, "client and engine come from one installation"
+                self._ready.set_result(message.info)
+            elif isinstance(message, StartFailed):
+                self._ready.set_exception(make_error(message.kind, message.args))
+            else:
+                self._answer(message)
+
+    def _deliver(self, request_id: int, news: News, *, last: bool) -> None:
+        with self._lock:
+            sink = self._sinks.pop(request_id, None) if last else self._sinks.get(request_id)
+        if sink is not None:  # None: aborted meanwhile
+            sink(news)
+
+    def _answer(self, message: Stats | Flushed) -> None:
+        with self._lock:
+            future = self._calls.pop(message.call_id, None)
+        if future is not None and future.set_running_or_notify_cancel():
+            future.set_result(message.stats if isinstance(message, Stats) else None)
+
+    def _on_death(self, how: str) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(EngineDead(f"{how} while it was starting; see its messages above"))
+        self._end(how)
+
+    def _end(self, why: str) -> None:
+        with self._lock:
+            if self._dead is not None:
+                return
+            self._dead = EngineDead(why)
+            sinks, calls = list(self._sinks.values()), list(self._calls.values())
+            self._sinks.clear()
+            self._calls.clear()
+        for sink in sinks:
+            sink(EngineDead(why))
+        for future in calls:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(EngineDead(why))
+
+
+def make_error(kind: str, args: list[Any]) -> ForktreeRuntimeError:
+    """The error that `core.describe_error` described on the other side."""
+    error: ForktreeRuntimeError = getattr(errors, kind)(*args)
+    return error

@@ -1,0 +1,265 @@
+"""EngineCore: model, pool, scheduler, executor and loop of one engine, and what each client message does to them.
+
+Runs in the engine's process, or on a thread in in-process mode; everything happens on one asyncio loop.
+Imported by process.py and inprocess.py only; imports torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+
+import torch
+
+from ..attention import make_attention
+from ..config import EngineConfig
+from ..errors import ContextLengthExceeded, EngineOverloaded, ForktreeRuntimeError, InvalidRequest
+from ..execution.executor import TorchExecutor
+from ..memory.kv_store import KvStore
+from ..memory.page_pool import PagePool
+from ..models import ModelFiles, load_model, resolve_model
+from ..models.causal_lm import CausalLM
+from ..request import Request
+from ..sampling_params import SamplingParams
+from ..scheduler import Scheduler
+from .constraints import Constraints
+from .loop import EngineLoop, Served
+from .messages import (
+    Abort,
+    AskStats,
+    ClientMessage,
+    EngineMessage,
+    EngineStats,
+    Failed,
+    Flush,
+    Flushed,
+    ModelInfo,
+    Ready,
+    Stats,
+    Submit,
+)
+from .output import OutputStream
+from .prompts import make_chat_template
+from .tokenizer import Tokenizer
+
+log = logging.getLogger("forktree.engine")
+
+Emit = Callable[[list[EngineMessage]], None]
+OnProgress = Callable[[str, float], None]
+
+
+class EngineCore:
+    """One engine on one asyncio loop. `emit` gets the news of a step, as one list."""
+
+    def __init__(self, config: EngineConfig, emit: Emit, on_progress: OnProgress) -> None:
+        self._emit = emit
+        self._started = time.monotonic()
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        files = resolve_model(config.model, on_progress=on_progress)
+        dtype = getattr(torch, config.dtype)
+        attention = make_attention(config.attention)
+        model = load_model(files, attention=attention, dtype=dtype)
+        self._tokenizer = Tokenizer(files.tokenizer_json)
+        self._eos_token_ids = files.eos_token_ids
+        self._context_length = context_length(config, model)
+        num_pages = num_pool_pages(config, model, dtype)
+        self._scheduler = Scheduler(config, PagePool(num_pages))
+        kv = KvStore(  # one page more than the pool hands out: keys and values nobody will read go there
+            model.config.num_layers,
+            num_pages + 1,
+            config.page_size,
+            model.config.num_kv_heads,
+            model.config.head_dim,
+            dtype=dtype,
+        )
+        self._executor = TorchExecutor(
+            model,
+            kv,
+            page_size=config.page_size,
+            scratch_page=num_pages,
+            num_slots=config.max_running_requests,
+        )
+        self._constraints = Constraints(self._tokenizer, files.eos_token_ids)
+        mask_words = -(-self._tokenizer.vocab_size // 32)
+        self._loop = EngineLoop(self._scheduler, self._executor, emit, mask_words=mask_words)
+        self._overlap = config.overlap
+        self._compiling: dict[int, asyncio.Task[None]] = {}
+        self._longest_request = min(self._context_length, num_pages * config.page_size)
+        self._info = self._describe(files, model, config, num_pages)
+
+    async def run(self) -> None:
+        """Say that the engine is ready, then serve until close."""
+        self._emit([Ready(self._info)])
+        try:
+            await (self._loop.run_overlapped() if self._overlap else self._loop.run_plain())
+        finally:
+            for task in self._compiling.values():
+                task.cancel()
+            self._constraints.close()
+            await asyncio.get_running_loop().run_in_executor(None, self._executor.close)
+
+    def handle(self, message: ClientMessage) -> None:
+        """Do what a client asks; called on the engine's loop. Never raises for what the client got wrong."""
+        if isinstance(message, Submit):
+            self._submit(message)
+        elif isinstance(message, Abort):
+            self._abort(message.request_id)
+        elif isinstance(message, AskStats):
+            self._emit([Stats(message.call_id, self._stats())])
+        elif isinstance(message, Flush):
+            self._scheduler.flush()
+            self._emit([Flushed(message.call_id)])
+        else:
+            self._loop.close()
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def _submit(self, message: Submit) -> None:
+        try:
+            request = self._request(message)
+        except InvalidRequest as error:
+            self._refuse(message.request_id, error)
+            return
+        served = Served(request, OutputStream(request, self._tokenizer, stream=message.stream))
+        if message.params.regex is None and message.params.json_schema is None:
+            self._start(served)
+        else:
+            task = asyncio.get_running_loop().create_task(self._compile_then_start(served))
+            self._compiling[message.request_id] = task
+            task.add_done_callback(lambda _: self._compiling.pop(message.request_id, None))
+
+    def _request(self, message: Submit) -> Request:
+        prompt, params = message.prompt, message.params
+        if not prompt:
+            raise InvalidRequest("prompt", "is empty; a model needs at least one token to go on from")
+        vocab_size = self._info.vocab_size
+        if not all(0 <= token_id < vocab_size for token_id in prompt):
+            raise InvalidRequest("prompt", f"token ids must lie from 0 to {vocab_size - 1}")
+        for name, ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
+            if any(not 0 <= token_id < vocab_size for token_id in ids):
+                raise InvalidRequest(name, f"token ids must lie from 0 to {vocab_size - 1}")
+        longest = self._longest_request
+        if len(prompt) + (params.max_new_tokens > 0) > longest:
+            raise ContextLengthExceeded(len(prompt), longest)
+        params = _capped(params, longest - len(prompt))
+        seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(8), "little")
+        request = Request.create(message.request_id, prompt, params, seed=seed, eos_token_ids=self._eos_token_ids)
+        request.namespace = message.namespace
+        request.return_logprob = message.return_logprob
+        request.num_top_logprobs = min(message.num_top_logprobs, vocab_size)
+        if message.return_logprob and message.logprob_start is not None:
+            request.logprob_next = message.logprob_start
+        return request
+
+    async def _compile_then_start(self, served: Served) -> None:
+        request = served.request
+        try:
+            grammar = await self._constraints.compile(request.params)
+        except InvalidRequest as error:
+            self._refuse(request.request_id, error)
+            return
+        except Exception:
+            log.exception("compiling a constraint failed")
+            self._emit([Failed(request.request_id, "RequestFailed", ["compiling the constraint failed; see the log"])])
+            return
+        if grammar is not None:
+            request.matcher = grammar.matcher()
+        self._start(served)
+
+    def _start(self, served: Served) -> None:
+        try:
+            self._loop.start(served)
+        except EngineOverloaded as error:
+            self._refuse(served.request.request_id, error)
+
+    def _abort(self, request_id: int) -> None:
+        task = self._compiling.pop(request_id, None)
+        if task is not None:
+            task.cancel()
+        self._loop.abort(request_id)
+
+    def _refuse(self, request_id: int, error: ForktreeRuntimeError) -> None:
+        kind, args = describe_error(error)
+        self._emit([Failed(request_id, kind, args)])
+
+    # -- what it is, how it is ----------------------------------------------------------------------------------------
+
+    def _describe(self, files: ModelFiles, model: CausalLM, config: EngineConfig, num_pages: int) -> ModelInfo:
+        chat_format = None
+        if files.chat_template is not None:
+            chat_format = make_chat_template(
+                files.chat_template, self._tokenizer, bos=files.bos_token_id, eos=files.eos_token_ids
+            ).chat_format()
+        return ModelInfo(
+            name=files.name,
+            model_path=str(files.directory),
+            context_length=self._longest_request,
+            vocab_size=model.config.vocab_size,
+            eos_token_ids=files.eos_token_ids,
+            bos_token_id=files.bos_token_id,
+            add_bos=files.add_bos,
+            chat_template=files.chat_template,
+            chat_format=chat_format,
+            tokenizer_path=str(files.tokenizer_json),
+            num_pages=num_pages,
+            page_size=config.page_size,
+        )
+
+    def _stats(self) -> EngineStats:
+        scheduler, counters = self._scheduler, self._scheduler.counters
+        return EngineStats(
+            prompt_tokens=counters.prompt_tokens,
+            computed_prompt_tokens=counters.computed_prompt_tokens,
+            cached_tokens=counters.cached_tokens,
+            generated_tokens=counters.generated_tokens,
+            retractions=counters.retractions,
+            evicted_pages=counters.evicted_pages,
+            steps=counters.steps,
+            requests_running=scheduler.num_running,
+            requests_waiting=scheduler.num_waiting,
+            pages_free=scheduler.pool.num_free,
+            pages_cached=scheduler.tree.num_cached_pages,
+            pages_running=scheduler.num_running_pages,
+            pages_total=scheduler.pool.num_pages,
+            uptime_seconds=time.monotonic() - self._started,
+        )
+
+
+def context_length(config: EngineConfig, model: CausalLM) -> int:
+    """Tokens of one request at most. Raises InvalidRequest for more than the model was made for."""
+    longest = model.config.max_context
+    if config.context_length is not None and config.context_length > longest:
+        raise InvalidRequest("context_length", f"got {config.context_length}, the model was made for {longest}")
+    return config.context_length or longest
+
+
+def num_pool_pages(config: EngineConfig, model: CausalLM, dtype: torch.dtype) -> int:
+    """Pages that fit in the memory the configuration grants. Raises InvalidRequest if that is none."""
+    if config.num_pages is not None:
+        return config.num_pages
+    shape = model.config
+    token_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * dtype.itemsize
+    num_pages = config.kv_cache_bytes // (token_bytes * config.page_size)
+    if num_pages < 1:
+        raise InvalidRequest("kv_cache_bytes", f"one page takes {token_bytes * config.page_size} bytes; give more")
+    return num_pages
+
+
+def describe_error(error: ForktreeRuntimeError) -> tuple[str, list[object]]:
+    """An error as (class name, arguments), to be made again on the other side by `make_error`."""
+    if isinstance(error, ContextLengthExceeded):
+        return "ContextLengthExceeded", [error.num_prompt_tokens, error.context_length, error.field]
+    if isinstance(error, InvalidRequest):
+        return "InvalidRequest", [error.field, error.message, error.code]
+    return type(error).__name__, list(error.args)
+
+
+def _capped(params: SamplingParams, most: int) -> SamplingParams:
+    if params.max_new_tokens <= most:
+        return params
+    fields = {name: getattr(params, name) for name in params.__struct_fields__}
+    return SamplingParams(**{**fields, "max_new_tokens": most, "min_new_tokens": min(params.min_new_tokens, most)})

@@ -1,0 +1,214 @@
+"""The engine loop: drives scheduler and executor, turns their tokens into news for the clients.
+
+Here: the plain and the overlapped loop over the same steps. Imported by core.py. All of it runs on one asyncio loop;
+only the executor has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..execution.executor import Executor, StepFuture
+from ..execution.sampler import StepResult, TokenMasks
+from ..request import Request, Span, State, Step
+from ..scheduler import Scheduler
+from .messages import EngineMessage, Failed
+from .output import Finish, OutputStream
+
+log = logging.getLogger("forktree.engine")
+
+MAX_STALLS = 8  # one or two are natural; this many are a bug, better seen than waited for
+
+
+@dataclass(eq=False)
+class Served:
+    """A request and the output that grows from it."""
+
+    request: Request
+    output: OutputStream
+
+
+class EngineLoop:
+    """Runs steps while there are requests, sleeps while there are none."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        executor: Executor,
+        emit: Callable[[list[EngineMessage]], None],
+        *,
+        mask_words: int,
+    ) -> None:
+        self._scheduler, self._executor, self._emit = scheduler, executor, emit
+        self._mask_words = mask_words
+        self._served: dict[int, Served] = {}
+        self._news: list[EngineMessage] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._num_stalls = 0  # turns in a row that planned nothing though requests were there and no step in flight
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def start(self, served: Served) -> None:
+        """Queue a request. Raises EngineOverloaded, changing nothing."""
+        self._scheduler.add(served.request)
+        self._served[served.request.request_id] = served
+        self._wake.set()
+
+    def abort(self, request_id: int) -> None:
+        """End a request now; its client is told with finish_reason "abort". Unknown ids are harmless."""
+        served = self._served.pop(request_id, None)
+        if served is not None:
+            self._scheduler.finish(served.request)
+            self._tell(served, served.output.close(Finish("abort")))
+            self._flush_news()
+            self._wake.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+
+    # -- the two loops ------------------------------------------------------------------------------------------------
+
+    async def run_overlapped(self) -> None:
+        """Each turn: launch step t; while it runs, finish t-1, then hand t's sampler its masks."""
+        previous: StepFuture | None = None
+        while not self._closing:
+            step = self._scheduler.plan()
+            current = self._launch(step) if step else None
+            if previous is not None:
+                await self._land(previous)
+            if current is not None:
+                current.sample(self._token_masks(current.step))
+            elif previous is None:
+                await self._sleep()
+            previous = current
+        if previous is not None:
+            await self._land(previous)
+
+    async def run_plain(self) -> None:
+        """Each turn: one step from plan to end. The same steps in plain order; what the overlapped loop is held to."""
+        while not self._closing:
+            step = self._scheduler.plan()
+            if step is None:
+                await self._sleep()
+                continue
+            current = self._launch(step)
+            current.sample(self._token_masks(step))
+            await self._land(current)
+
+    def _launch(self, step: Step) -> StepFuture:
+        self._num_stalls = 0
+        return self._executor.launch(step)
+
+    async def _sleep(self) -> None:
+        """Until a request comes, one ends, or the loop is closed."""
+        self._wake.clear()
+        if not self._scheduler.idle:  # a retraction may have made room just now: plan once more
+            self._num_stalls += 1
+            if self._num_stalls > MAX_STALLS:
+                raise RuntimeError("the scheduler holds requests, nothing is in flight, and it plans nothing")
+        elif not self._closing:
+            await self._wake.wait()
+
+    # -- the end of a step --------------------------------------------------------------------------------------------
+
+    async def _land(self, future: StepFuture) -> None:
+        """Wait for a step, the only wait on the device, then advance matchers, stream text and give pages back."""
+        try:
+            result = await future.result()
+        except Exception:
+            log.exception("step %d failed on the device; every request in flight is lost", future.step.number)
+            self._fail_all("a step failed on the device; see the engine's log")
+            return
+        self._finish(future.step, result)
+        self._flush_news()
+
+    def _finish(self, step: Step, result: StepResult) -> None:
+        sampled = iter(range(len(result.token_ids)))
+        owed = iter(result.prompt_logprobs)
+        for span in step.spans:
+            row = next(sampled) if span.samples else None
+            prompt_logprobs = next(owed) if span.logprobs else []
+            if span.request.state is State.ENDED:
+                continue  # a failed step before this one ended it
+            failure = result.failures.get(row) if row is not None else None
+            token_id = result.token_ids[row] if row is not None and failure is None else None
+            if not self._scheduler.land(span, token_id):
+                continue
+            served = self._served[span.request.request_id]
+            served.output.add_prompt_logprobs(prompt_logprobs)
+            if failure is not None:
+                self._fail(served, failure)
+            elif row is not None and token_id is not None:
+                self._advance(served, served.output.push(token_id, result.logprobs[row]), token_id)
+            elif span.end == served.request.num_prompt and not served.request.params.max_new_tokens:
+                self._end(served, served.output.close(Finish("length")))
+            else:
+                self._tell(served, None)
+
+    def _advance(self, served: Served, finish: Finish | None, token_id: int) -> None:
+        matcher = served.request.matcher
+        if matcher is not None and (finish is None or finish.reason == "length"):
+            matcher.advance(token_id)
+            if matcher.finished:
+                finish = served.output.close(Finish("stop"))
+        if finish is not None:
+            self._end(served, finish)
+        else:
+            self._tell(served, None)
+
+    def _end(self, served: Served, finish: Finish) -> None:
+        del self._served[served.request.request_id]
+        self._scheduler.finish(served.request)
+        self._tell(served, finish)
+
+    def _tell(self, served: Served, finish: Finish | None) -> None:
+        if (output := served.output.take(finish)) is not None:
+            self._news.append(output)
+
+    def _fail(self, served: Served, message: str) -> None:
+        del self._served[served.request.request_id]
+        self._scheduler.finish(served.request)
+        self._news.append(Failed(served.request.request_id, "RequestFailed", [message]))
+
+    def _fail_all(self, message: str) -> None:
+        """After a device error nothing that was planned can be trusted: every request fails, the cache starts empty."""
+        self._scheduler.reset()
+        self._news += [Failed(request_id, "RequestFailed", [message]) for request_id in self._served]
+        self._served.clear()
+        self._flush_news()
+
+    def _flush_news(self) -> None:
+        if self._news:
+            self._emit(self._news)
+            self._news = []
+
+    # -- masks --------------------------------------------------------------------------------------------------------
+
+    def _token_masks(self, step: Step) -> TokenMasks | None:
+        """Masks of the constrained spans that sample in `step`; their matchers know every token before it by now."""
+        sampling = [span for span in step.spans if span.samples]
+        rows = [i for i, span in enumerate(sampling) if _constrained(span)]
+        if not rows:
+            return None
+        requests = [sampling[i].request for i in rows]
+        from forktree.grammar import fill_masks  # loaded by the compiler that made the matchers
+
+        words = np.full((len(rows), self._mask_words), -1, np.int32)
+        fill_masks(
+            [request.matcher for request in requests if request.matcher is not None],
+            words,
+            [request.params.max_new_tokens - request.num_output for request in requests],
+        )
+        return TokenMasks(rows, words)
+
+
+def _constrained(span: Span) -> bool:
+    """A request that has ended meanwhile needs no mask: its token will be dropped."""
+    return span.request.matcher is not None and span.request.state in (State.RUNNING, State.RETRACTING)

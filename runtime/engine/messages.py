@@ -1,0 +1,178 @@
+"""What crosses between the engine's process and its client: typed, versioned, msgpack, never pickle.
+
+Client -> engine: ClientMessage. Engine -> client: lists of EngineMessage, one list per step.
+Imported by both sides; msgspec only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..sampling_params import SamplingParams
+
+PROTOCOL_VERSION = 1
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """log P(token) in nats under the model itself. None for the first token of a prompt: nothing predicts it.
+
+    top   the most probable tokens there: (log-probability, token id, text), best first
+    """
+
+    logprob: float | None
+    token_id: int
+    text: str
+    top: list[tuple[float, int, str]] = []
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one request; `cached_tokens` of the prompt came from the prefix cache."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class ChatFormat(msgspec.Struct, frozen=True):
+    """A chat template as text around each message, where it can be told apart like that.
+
+    bos              text before everything
+    default_system   whole system message that the template puts first when the first message is not a system one
+    roles            role -> (text before the content, text after it)
+    """
+
+    bos: str
+    default_system: str
+    roles: dict[str, tuple[str, str]]
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """What an engine serves. `context_length`: tokens of prompt and output of one request at most."""
+
+    name: str
+    model_path: str
+    context_length: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int | None
+    add_bos: bool  # plain text begins with bos_token_id
+    chat_format: ChatFormat | None
+    chat_template: str | None
+    tokenizer_path: str
+    num_pages: int
+    page_size: int
+
+
+class EngineStats(msgspec.Struct, frozen=True):
+    """Totals since the start, and the engine's state now. pages_free + pages_cached + pages_running == pages_total."""
+
+    prompt_tokens: int
+    computed_prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+    retractions: int
+    evicted_pages: int
+    steps: int
+    requests_running: int
+    requests_waiting: int
+    pages_free: int
+    pages_cached: int
+    pages_running: int
+    pages_total: int
+    uptime_seconds: float
+
+
+# -- client -> engine
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    """Start a request. `stream`: answer step by step, else once at the end."""
+
+    request_id: int
+    prompt: list[int]
+    params: SamplingParams
+    stream: bool
+    return_logprob: bool = False
+    logprob_start: int | None = None
+    num_top_logprobs: int = 0
+    namespace: bytes = b""
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    request_id: int
+
+
+class AskStats(msgspec.Struct, frozen=True, tag=True):
+    call_id: int
+
+
+class Flush(msgspec.Struct, frozen=True, tag=True):
+    call_id: int
+
+
+class Close(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+ClientMessage = Submit | Abort | AskStats | Flush | Close
+
+# -- engine -> client
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """Something long is under way while the engine starts: 0 <= fraction <= 1."""
+
+    what: str
+    fraction: float
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    info: ModelInfo
+    version: int = PROTOCOL_VERSION
+
+
+class StartFailed(msgspec.Struct, frozen=True, tag=True):
+    """The engine could not start; `kind` is a class of runtime/errors.py, `args` what it is made from."""
+
+    kind: str
+    args: list[Any]
+
+
+class Output(msgspec.Struct, frozen=True, tag=True):
+    """News of one request. Text and token ids are what is new since the last Output.
+
+    kept_token_ids   with finish_reason: the output tokens that spell exactly the whole text; None if none do (a stop
+                      string was cut off in the middle of a token)
+    """
+
+    request_id: int
+    text: str
+    token_ids: list[int]
+    logprobs: list[TokenLogprob]
+    prompt_logprobs: list[TokenLogprob] | None
+    usage: Usage
+    finish_reason: str | None = None
+    matched: int | str | None = None
+    kept_token_ids: list[int] | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The request ended with an error: a class of runtime/errors.py and what it is made from."""
+
+    request_id: int
+    kind: str
+    args: list[Any]
+
+
+class Stats(msgspec.Struct, frozen=True, tag=True):
+    call_id: int
+    stats: EngineStats
+
+
+class Flushed(msgspec.Struct, frozen=True, tag=True):
+    call_id: int
+
+
+EngineMessage = Progress | Ready | StartFailed | Output | Failed | Stats | Flushed

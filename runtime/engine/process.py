@@ -1,0 +1,114 @@
+"""The engine's side of the wire: starts a core, feeds it what the client sends, ends when the client does.
+
+`main` is what the engine process runs; ThreadTransport uses `start_core` alone. Imports torch through core.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from ..config import EngineConfig
+from ..errors import ForktreeRuntimeError, ModelLoadError
+from .messages import ClientMessage, Close, EngineMessage, Progress, StartFailed
+
+GRACE_SECONDS = 5.0  # for running steps when the client has gone
+
+log = logging.getLogger("forktree.engine")
+
+
+def main(setup: dict[str, Any]) -> None:
+    """Serve one client until it closes or is gone. `setup`: folder of the sockets, config."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the client decides
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
+    config = EngineConfig.from_dict(setup["config"])
+    context = zmq.asyncio.Context()
+    inbox = context.socket(zmq.PULL)
+    outbox = zmq.Context(context).socket(zmq.PUSH)
+    for socket, name in ((inbox, "to-engine"), (outbox, "from-engine")):
+        socket.set_hwm(0)
+        socket.connect(f"ipc://{setup['folder']}/{name}")
+    encode = msgspec.msgpack.Encoder().encode
+
+    def emit(messages: list[EngineMessage]) -> None:
+        outbox.send(encode(messages))
+
+    status = 0
+    try:
+        _runner()(_serve(config, inbox, emit))
+    except Exception:
+        log.exception("the engine loop ended")
+        status = 1
+    context.destroy(linger=500)
+    sys.stdout.flush()
+    os._exit(status)  # threads of numba and torch have nothing left to say
+
+
+async def _serve(config: EngineConfig, inbox: zmq.asyncio.Socket, emit: Callable[[list[EngineMessage]], None]) -> None:
+    core = start_core(config, emit)
+    if core is None:
+        return
+    loop = asyncio.get_running_loop()
+    threading.Thread(target=_watch_client, args=(loop, core.handle), daemon=True).start()
+    decode = msgspec.msgpack.Decoder(ClientMessage).decode
+
+    async def receive() -> None:
+        while True:
+            core.handle(decode(await inbox.recv()))
+
+    receiving = asyncio.ensure_future(receive())
+    serving = asyncio.ensure_future(core.run())
+    done, _ = await asyncio.wait({receiving, serving}, return_when=asyncio.FIRST_COMPLETED)
+    receiving.cancel()
+    for task in done:
+        task.result()
+
+
+def start_core(config: EngineConfig, emit: Callable[[list[EngineMessage]], None]) -> Any:
+    """A core that is ready to run, or None after telling the client why there is none."""
+    try:
+        from .core import EngineCore
+
+        return EngineCore(config, emit, lambda what, fraction: emit([Progress(what, fraction)]))
+    except ForktreeRuntimeError as error:
+        args = [error.path, error.message, error.remedy] if isinstance(error, ModelLoadError) else None
+        emit([StartFailed(type(error).__name__, args if args is not None else _args(error))])
+    except Exception as error:
+        log.exception("the engine could not start")
+        emit([StartFailed("ForktreeRuntimeError", [f"the engine could not start: {type(error).__name__}: {error}"])])
+    return None
+
+
+def _args(error: ForktreeRuntimeError) -> list[Any]:
+    from .core import describe_error
+
+    return describe_error(error)[1]
+
+
+def _watch_client(loop: asyncio.AbstractEventLoop, handle: Callable[[ClientMessage], None]) -> None:
+    """The client holds our standard input open; its end means that the client closed us or is gone."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    loop.call_soon_threadsafe(handle, Close())
+    threading.Event().wait(GRACE_SECONDS)
+    os._exit(1)
+
+
+def _runner() -> Callable[[Any], None]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run

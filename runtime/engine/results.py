@@ -1,0 +1,73 @@
+"""What a user of the engine gets: Delta while it runs, Completion at the end, Score for given continuations.
+
+Imported by the engine facade, the server and the local backend; imports messages only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .messages import TokenLogprob, Usage
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What is new of one completion. `prompt_logprobs` come with the first, if asked for; the last has a finish_reason.
+
+    kept_token_ids   with finish_reason: the output tokens that spell exactly the whole text, if a run of them does
+    """
+
+    index: int
+    text: str
+    token_ids: list[int]
+    logprobs: list[TokenLogprob]
+    prompt_logprobs: list[TokenLogprob] | None
+    usage: Usage
+    finish_reason: str | None = None
+    matched: int | str | None = None
+    kept_token_ids: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One finished output. `finish_reason`: stop (`matched` says by what), length, or abort."""
+
+    text: str
+    token_ids: list[int]
+    finish_reason: str
+    matched: int | str | None
+    usage: Usage
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] | None = None
+    kept_token_ids: list[int] | None = None
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probabilities, in nats, of the tokens of one continuation after a prompt."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+
+    @property
+    def total(self) -> float:
+        return sum(self.logprobs)
+
+
+def gather(deltas: list[Delta]) -> Completion:
+    """All the deltas of one completion, in order, as one."""
+    last = deltas[-1]
+    prompt = [token for delta in deltas for token in delta.prompt_logprobs or ()]
+    asked = any(delta.prompt_logprobs is not None for delta in deltas)
+    return Completion(
+        text="".join(delta.text for delta in deltas),
+        token_ids=[token for delta in deltas for token in delta.token_ids],
+        finish_reason=last.finish_reason or "abort",
+        matched=last.matched,
+        usage=last.usage,
+        logprobs=[token for delta in deltas for token in delta.logprobs],
+        prompt_logprobs=prompt if asked else None,
+        kept_token_ids=last.kept_token_ids,
+        index=last.index,
+    )

@@ -1,0 +1,118 @@
+"""Text <-> token ids, and the bytes behind each id.
+
+Here: Tokenizer over a tokenizer.json (Hugging Face `tokenizers`), Detokenizer for output that arrives token by token.
+Not here: transformers, which costs seconds to import. Imported by the client, which encodes, and by the engine, which
+decodes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as HfTokenizer
+
+from ..errors import ModelLoadError
+
+SPACE_MARK = "\u2581"  # SentencePiece writes a space so
+
+
+class Tokenizer:
+    """The tokenizer of one model; frozen, safe to share between threads."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._tokenizer = HfTokenizer.from_file(str(path))
+            spec = json.loads(path.read_text(encoding="utf-8"))
+        except Exception as error:  # tokenizers raises bare Exceptions
+            raise ModelLoadError(path, f"not a tokenizer: {error}", "Copy tokenizer.json anew from the model") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        added = {token["id"]: token for token in spec.get("added_tokens", [])}
+        self.special_ids = frozenset(id for id, token in added.items() if token["special"])
+        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        to_bytes = _decoder_of(spec, path)
+        self._bytes: list[bytes] = [b""] * self.vocab_size
+        for token, id in self._tokenizer.get_vocab(with_added_tokens=True).items():
+            self._bytes[id] = added[id]["content"].encode() if id in added else to_bytes(token)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, special tokens written out in it included; none are added."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of whole output; bytes that are not UTF-8 become U+FFFD."""
+        skipped = self.special_ids if skip_special_tokens else frozenset()
+        return b"".join(self.bytes_of(id) for id in token_ids if id not in skipped).decode("utf-8", "replace")
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """What the token spells; b"" past the vocabulary (models pad their embeddings)."""
+        return self._bytes[token_id] if token_id < self.vocab_size else b""
+
+    def text_of(self, token_id: int) -> str:
+        """The token for people: part of a character shows as U+FFFD."""
+        return self.bytes_of(token_id).decode("utf-8", "replace")
+
+    def vocabulary(self) -> list[bytes | None]:
+        """For the grammar: what each token spells, None for special tokens and gaps, which no text can contain."""
+        return [None if id in self.special_ids or not token else token for id, token in enumerate(self._bytes)]
+
+
+class Detokenizer:
+    """Text of one output as its tokens arrive; never yields part of a character."""
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        """The text that is complete with this token."""
+        if token_id in self._skipped:
+            return ""
+        return self._decoder.decode(self._tokenizer.bytes_of(token_id))
+
+    def finish(self) -> str:
+        """What is left: U+FFFD if the output ends inside a character."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _decoder_of(spec: dict[str, Any], path: Path) -> Any:
+    """How the strings of the vocabulary spell bytes: by GPT-2's byte alphabet, or SentencePiece with byte fallback."""
+    names = set(_names(spec.get("decoder"))) | set(_names(spec.get("pre_tokenizer")))
+    if "ByteLevel" in names:
+        alphabet = _byte_alphabet()
+        return lambda token: bytes(
+            b for char in token for b in ([alphabet[char]] if char in alphabet else char.encode())
+        )
+    if {"Metaspace", "ByteFallback"} & names or SPACE_MARK in json.dumps(spec.get("decoder"), ensure_ascii=False):
+        return _sentencepiece_bytes
+    kind = (spec.get("decoder") or {}).get("type")
+    raise ModelLoadError(
+        path, f"decoder {kind!r} is not supported", "Supported are byte-level BPE and SentencePiece tokenizers"
+    )
+
+
+def _names(part: Any) -> Sequence[str]:
+    """The types of a tokenizer.json component and of those it is made of."""
+    if not isinstance(part, dict):
+        return []
+    inner = [*part.get("decoders", []), *part.get("pretokenizers", [])]
+    return [part.get("type", ""), *(name for each in inner for name in _names(each))]
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for the 256 bytes (Radford et al. 2019)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+def _sentencepiece_bytes(token: str) -> bytes:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace(SPACE_MARK, " ").encode()

@@ -1,0 +1,179 @@
+"""Two ways to reach an engine: a process of its own, or a thread of this one. Same messages either way.
+
+Here: Transport, what a client needs; ProcessTransport (the default); ThreadTransport (debugging and tests).
+Imported by client.py; torch is loaded only on the engine's side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import zmq
+
+from ..config import EngineConfig
+from .messages import ClientMessage, Close, EngineMessage
+
+Receive = Callable[[list[EngineMessage]], None]
+OnDeath = Callable[[str], None]
+
+POLL_MS = 100  # how soon the end of the engine process is noticed
+CLOSE_SECONDS = 10.0
+
+_CHILD = (
+    "import json, sys; setup = json.loads(sys.stdin.readline()); sys.path[:] = setup['sys_path'];"
+    "from forktree.runtime.engine.process import main; main(setup)"
+)
+
+
+class Transport(Protocol):
+    """Carries messages to one engine. `receive` and `on_death` are called on a thread of the transport's own."""
+
+    def start(self, receive: Receive, on_death: OnDeath) -> None: ...
+
+    def send(self, message: ClientMessage) -> None: ...
+
+    def close(self) -> None: ...
+
+    @property
+    def pid(self) -> int: ...
+
+
+class ProcessTransport:
+    """Starts the engine process and talks to it over private unix sockets; the process ends when this one does."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._send_lock = threading.Lock()
+        self._closing = threading.Event()
+
+    def start(self, receive: Receive, on_death: OnDeath) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="forktree-"))  # mode 0700: nobody else can connect
+        self._context = zmq.Context()
+        self._outbox = self._socket(zmq.PUSH, "to-engine")
+        inbox = self._socket(zmq.PULL, "from-engine")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=sys.stderr.fileno() if _has_stderr() else None
+        )
+        setup = {"sys_path": sys.path, "folder": str(self._folder), "config": self._config.to_dict()}
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(setup).encode() + b"\n")
+        self._process.stdin.flush()  # kept open: the engine ends when it reads the end of the file
+        self._thread = threading.Thread(
+            target=self._receive, args=(inbox, receive, on_death), name="forktree-client", daemon=True
+        )
+        self._thread.start()
+
+    def send(self, message: ClientMessage) -> None:
+        data = self._encode(message)
+        with self._send_lock:
+            if not self._closing.is_set():
+                self._outbox.send(data)
+
+    def close(self) -> None:
+        """Ask the engine to end, make sure it does, and remove every trace of it."""
+        if self._closing.is_set():
+            return
+        self.send(Close())
+        with self._send_lock:
+            self._closing.set()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        self._outbox.close(linger=0)
+        self._context.term()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _socket(self, kind: int, name: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.set_hwm(0)  # bounded by max_queued_requests instead
+        socket.bind(f"ipc://{self._folder}/{name}")
+        return socket
+
+    def _receive(self, inbox: zmq.Socket[bytes], receive: Receive, on_death: OnDeath) -> None:
+        decode = msgspec.msgpack.Decoder(list[EngineMessage]).decode
+        try:
+            while not self._closing.is_set():
+                if inbox.poll(POLL_MS):
+                    receive(decode(inbox.recv()))
+                elif (code := self._process.poll()) is not None and not self._closing.is_set():
+                    on_death(_how_it_ended(code))
+                    return
+        finally:
+            inbox.close(linger=0)
+
+
+class ThreadTransport:
+    """Runs the engine on a thread of this process."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._handle: Callable[[ClientMessage], None] | None = None
+
+    def start(self, receive: Receive, on_death: OnDeath) -> None:
+        self._thread = threading.Thread(target=self._run, args=(receive, on_death), name="forktree-engine", daemon=True)
+        self._thread.start()
+
+    def send(self, message: ClientMessage) -> None:
+        if self._loop is not None and self._handle is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._handle, message)
+
+    def close(self) -> None:
+        self.send(Close())
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_SECONDS)
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    def _run(self, receive: Receive, on_death: OnDeath) -> None:
+        from .process import start_core
+
+        async def serve() -> None:
+            core = start_core(self._config, receive)
+            if core is None:
+                return
+            self._loop, self._handle = asyncio.get_running_loop(), core.handle
+            await core.run()
+
+        try:
+            asyncio.run(serve())
+        except Exception as error:
+            on_death(f"its loop ended with {type(error).__name__}: {error}")
+            raise
+
+
+def _has_stderr() -> bool:
+    """Notebooks and windowed programs may have no real one."""
+    try:
+        sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
+
+
+def _how_it_ended(code: int) -> str:
+    return f"the engine process was killed by signal {-code}" if code < 0 else f"the engine process ended with {code}"

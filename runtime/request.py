@@ -1,0 +1,177 @@
+"""Request, Span, Step: the words that scheduler and executor share.
+
+A request is its tokens and one number: `computed`, how many of them have keys and values in the cache or in a step
+already launched. Prefill, chunked prefill, decode and a prefix hit are then one thing: compute the span
+[computed, computed + n). Imported by scheduler, execution and engine; imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from forktree.grammar import Matcher
+    from forktree.radix_cache import RadixNode
+
+IntArray = NDArray[np.int32]
+
+
+class State(Enum):
+    QUEUED = "queued"  # waits for pages and for a place among the running
+    RUNNING = "running"  # holds pages; gets spans
+    RETRACTING = "retracting"  # gives its pages up when the steps in flight have finished, then queues again
+    ENDING = "ending"  # finished or aborted with steps in flight; tokens that still arrive are dropped
+    ENDED = "ended"  # holds nothing
+
+
+_MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.ENDED}),
+    State.RUNNING: frozenset({State.RETRACTING, State.QUEUED, State.ENDING, State.ENDED}),
+    State.RETRACTING: frozenset({State.QUEUED, State.ENDING, State.ENDED}),
+    State.ENDING: frozenset({State.ENDED}),
+    State.ENDED: frozenset(),
+}
+
+
+class IllegalMove(RuntimeError):
+    """A request was asked to go where its state does not lead; nothing changed."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One sequence that the engine computes.
+
+    tokens            token ids known on the host: the prompt, then the output; capacity is reserved at the start
+    num_pending       tokens sampled by a launched step and not known on the host yet: 0 or 1
+    computed          tokens whose keys and values are in the cache, or will be when the launched steps have run
+    pages             page ids; the first num_shared_pages belong to the radix tree, the rest to this request
+    node              the tree node this request has locked: where its shared pages end
+    num_admitted      tokens that were known when the request last began to run: what it prefills
+    logprob_next      first prompt position whose log-probability is still owed; None: none is
+    """
+
+    request_id: int
+    tokens: IntArray
+    num_tokens: int
+    num_prompt: int
+    params: SamplingParams
+    seed: int
+    eos_token_ids: tuple[int, ...]
+    namespace: bytes = b""
+    logprob_next: int | None = None
+    return_logprob: bool = False
+    num_top_logprobs: int = 0
+    matcher: Matcher | None = None
+    state: State = State.QUEUED
+    arrival: int = 0
+    computed: int = 0
+    num_admitted: int = 0
+    num_pending: int = 0
+    steps_in_flight: int = 0
+    pages: IntArray = field(default_factory=lambda: np.empty(0, np.int32))
+    num_pages: int = 0
+    num_shared_pages: int = 0
+    node: RadixNode | None = None
+    slot: int = -1
+    num_cached: int | None = None  # prompt tokens found in the cache when the request first ran
+    num_retractions: int = 0
+
+    @classmethod
+    def create(
+        cls, request_id: int, prompt: list[int], params: SamplingParams, *, seed: int, eos_token_ids: tuple[int, ...]
+    ) -> Request:
+        """`params.max_new_tokens` is taken as it stands: cap it by the context before."""
+        tokens = np.empty(len(prompt) + params.max_new_tokens, np.int32)
+        tokens[: len(prompt)] = prompt
+        return cls(request_id, tokens, len(prompt), len(prompt), params, seed, eos_token_ids)
+
+    @property
+    def length(self) -> int:
+        """Tokens there are, the pending one included."""
+        return self.num_tokens + self.num_pending
+
+    @property
+    def num_output(self) -> int:
+        return self.num_tokens - self.num_prompt
+
+    @property
+    def known(self) -> IntArray:
+        """int32 [num_tokens]; a view."""
+        return self.tokens[: self.num_tokens]
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether one more token may be sampled after those that are known or pending."""
+        return self.length - self.num_prompt < self.params.max_new_tokens
+
+    @property
+    def needs_span(self) -> bool:
+        """Whether something is left to compute: the prompt, or a next token."""
+        return self.computed < self.num_prompt or (self.wants_token and self.computed < self.length)
+
+    @property
+    def least_recompute(self) -> int:
+        """Where computing starts at the latest, even on a full prefix hit: the last token's logits are always wanted,
+        and those before each prompt position whose log-probability is owed."""
+        start = self.length - 1
+        if self.logprob_next is not None and self.logprob_next < self.num_prompt:
+            start = min(start, max(self.logprob_next - 1, 0))
+        return start
+
+    @property
+    def running(self) -> bool:
+        return self.state is State.RUNNING
+
+    def move(self, to: State) -> None:
+        if to not in _MOVES[self.state]:
+            raise IllegalMove(f"request {self.request_id} is {self.state.value}, it can't become {to.value}")
+        self.state = to
+
+    def append(self, token_id: int) -> None:
+        """The pending token arrived."""
+        self.tokens[self.num_tokens] = token_id
+        self.num_tokens += 1
+        self.num_pending = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """One request's share of one step: its tokens [start, start + length).
+
+    write_from   first position whose keys and values this span stores; those before are in pages that others own, and
+                 are computed again only for their logits
+    samples      whether a token is sampled from the last row
+    position     of the token that is sampled, counted from the first output token
+    logprobs     prompt positions whose log-probabilities this span yields; the row before each holds its logits
+    """
+
+    request: Request
+    start: int
+    length: int
+    write_from: int
+    samples: bool
+    position: int
+    logprobs: range
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What the device computes in one go: spans under a token budget, in order."""
+
+    number: int
+    spans: list[Span]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(span.length for span in self.spans)

@@ -1,0 +1,80 @@
+"""What happens around every handler: request ids, errors as answers, the log line.
+
+Here: the keys under which a handler finds the service and its exchange, and the middleware.  Not here: routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from ..observe.logs import log_request
+from .errors import INTERNAL, failure_of
+from .exchange import SAFE_ID, Exchange, new_id
+from .service import Service
+
+logger = logging.getLogger("forktree.server")
+
+SERVICE = web.AppKey("service", Service)
+EXCHANGE = web.RequestKey("exchange", Exchange)
+CLIENT_LEFT = 499  # nginx's status for it; no client sees it
+QUIET = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines: counted, not logged
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def reply(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
+
+
+@web.middleware
+async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the exchange its id, turn what goes wrong into an answer, write the line."""
+    service = request.app[SERVICE]
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "other"  # never the path as sent: it is the client's text
+    given = request.headers.get("X-Request-Id", "")
+    exchange = request[EXCHANGE] = Exchange(given if SAFE_ID.fullmatch(given) else new_id(), request.method, route)
+    status = CLIENT_LEFT
+    try:
+        response = await _answer(request, handler, exchange)
+        if service.state in ("draining", "stopping"):
+            response.force_close()
+        status = response.status
+        return response
+    except ConnectionError:
+        raise asyncio.CancelledError from None  # the client has left: there is nobody to answer
+    finally:
+        service.metrics.responses.labels(route=route, status=str(status)).inc()
+        if route not in QUIET:
+            log_request(exchange.fields(status))
+
+
+async def _answer(request: web.Request, handler: Handler, exchange: Exchange) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            logger.exception("request %s failed", exchange.request_id)
+            failure = INTERNAL
+        response = failure.response()
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        if failure.status in (408, 413):
+            response.force_close()  # the rest of the body is not wanted
+        return response
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """On every response, streams included."""
+    exchange = request.get(EXCHANGE)
+    if exchange is not None:
+        response.headers["X-Request-Id"] = exchange.request_id
+    response.headers["Server"] = "forktree"

@@ -1,0 +1,172 @@
+"""SGLang's native endpoint /generate, and forktree's /score.
+
+Here: replies whole and streamed, in the form SGLang's frontend reads: in a stream `text` and `output_ids` are
+cumulative and log-probabilities are what is new.  Not here: the request (native_schema.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from ..errors import InvalidRequest
+from .body import convert, present, read_object
+from .exchange import Choice, Exchange
+from .http import EXCHANGE, SERVICE, reply
+from .native_schema import Generate, parse_generate, prompts_of
+from .openai_replies import finite
+from .prompts import prompt_ids
+from .sse import stream_events
+
+if TYPE_CHECKING:
+    from ..engine.messages import TokenLogprob
+    from ..engine.results import Delta
+
+NOT_QUITE_ZERO = -1e-9  # SGLang's frontend drops log-probabilities that are exactly 0.0 when it compares choices
+
+Triple = tuple[float | None, int, str | None]
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    service, exchange = request.app[SERVICE], request[EXCHANGE]
+    with service.admitted():
+        body = await read_object(request, service.config.max_body_bytes, service.config.body_seconds)
+        asked = await parse_generate(service, body)
+        if asked.asked.stream:
+            events = _events(asked, exchange, service.run(asked.jobs, exchange, asked.rid))
+            return await stream_events(request, service, exchange, events)
+        done = await service.collect(asked.jobs, exchange, asked.rid)
+    outputs = [_whole(asked, exchange, i, choice) for i, job in enumerate(done) for choice in job]
+    return reply(outputs if asked.as_list else outputs[0])
+
+
+def _whole(asked: Generate, exchange: Exchange, job: int, choice: Choice) -> dict[str, Any]:
+    meta = _meta(asked, exchange, job, choice)
+    if asked.jobs[job].return_logprob:
+        meta |= _input_logprobs(asked, job, choice.prompt_logprobs) | _output_logprobs(asked, job, choice.logprobs)
+        meta["output_token_logprobs_length"] = len(choice.token_ids)
+    return _output(asked, job, "".join(choice.text), choice.token_ids, meta)
+
+
+async def _events(
+    asked: Generate, exchange: Exchange, deltas: AsyncGenerator[tuple[int, Delta], None]
+) -> AsyncGenerator[bytes, None]:
+    seen = [[Choice() for _ in range(job.params.n)] for job in asked.jobs]
+    texts = [[""] * job.params.n for job in asked.jobs]
+    firsts = [sum(job.params.n for job in asked.jobs[:i]) for i in range(len(asked.jobs))]
+    async with aclosing(deltas):
+        async for i, delta in deltas:
+            choice = seen[i][delta.index]
+            choice.add(delta)
+            choice.text.clear()  # kept joined, in `texts`
+            texts[i][delta.index] += delta.text
+            if not delta.token_ids and not delta.text and delta.finish_reason is None and delta.prompt_logprobs is None:
+                continue
+            meta = _meta(asked, exchange, i, choice)
+            if asked.jobs[i].return_logprob:
+                meta |= _input_logprobs(asked, i, delta.prompt_logprobs) | _output_logprobs(asked, i, delta.logprobs)
+                meta["output_token_logprobs_length"] = len(choice.token_ids)
+            output = _output(asked, i, texts[i][delta.index], choice.token_ids, meta)
+            if asked.as_list:
+                output["index"] = firsts[i] + delta.index
+            yield msgspec.json.encode(output)
+
+
+def _output(asked: Generate, job: int, text: str, ids: list[int], meta: dict[str, Any]) -> dict[str, Any]:
+    output: dict[str, Any] = {"text": text, "output_ids": ids, "meta_info": meta}
+    if asked.asked.return_prompt_token_ids:
+        output["prompt_token_ids"] = asked.jobs[job].prompt
+    return output
+
+
+def _meta(asked: Generate, exchange: Exchange, job: int, choice: Choice) -> dict[str, Any]:
+    usage = choice.usage
+    assert usage is not None
+    meta: dict[str, Any] = {
+        "id": asked.jobs[job].request_id,
+        "finish_reason": _finish(choice, usage.completion_tokens),
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+    }
+    if choice.finish_reason is not None:
+        meta["kept_token_ids"] = choice.kept_token_ids
+        meta["e2e_latency"] = time.monotonic() - exchange.arrived
+    return meta
+
+
+def _finish(choice: Choice, num_tokens: int) -> dict[str, Any] | None:
+    if choice.finish_reason is None:
+        return None
+    if choice.finish_reason == "stop":
+        return {"type": "stop", "matched": choice.matched}
+    if choice.finish_reason == "length":
+        return {"type": "length", "length": num_tokens}
+    return {"type": choice.finish_reason, "message": "The request was aborted."}
+
+
+def _input_logprobs(asked: Generate, job: int, tokens: Sequence[TokenLogprob] | None) -> dict[str, Any]:
+    """[log-probability, id, text] from logprob_start_len on; for SGLang's select from the token after it."""
+    given = list(tokens or ())
+    if asked.legacy_input_logprobs:
+        triples = [(min(value or 0.0, NOT_QUITE_ZERO), id, text) for value, id, text in _triples(asked, given[1:])]
+        found: dict[str, Any] = {"input_token_logprobs": triples}
+    else:
+        found = {"input_token_logprobs": _triples(asked, given)}
+    if asked.jobs[job].top_logprobs_num:
+        found["input_top_logprobs"] = _tops(asked, given[1:] if asked.legacy_input_logprobs else given)
+    return found
+
+
+def _output_logprobs(asked: Generate, job: int, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    found: dict[str, Any] = {"output_token_logprobs": _triples(asked, tokens)}
+    if asked.jobs[job].top_logprobs_num:
+        found["output_top_logprobs"] = _tops(asked, tokens)
+    return found
+
+
+def _triples(asked: Generate, tokens: Sequence[TokenLogprob]) -> list[Triple]:
+    texts = asked.asked.return_text_in_logprobs
+    return [
+        (None if token.logprob is None else finite(token.logprob), token.token_id, token.text if texts else None)
+        for token in tokens
+    ]
+
+
+def _tops(asked: Generate, tokens: Sequence[TokenLogprob]) -> list[list[Triple] | None]:
+    texts = asked.asked.return_text_in_logprobs
+    return [
+        [(finite(value), id, text if texts else None) for value, id, text in token.top] if token.top else None
+        for token in tokens
+    ]
+
+
+class ScoreRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    continuations: list[str]
+    text: str | None = None
+    input_ids: list[int | list[int]] | None = None
+    prompt_parts: list[str | list[int]] | None = None
+
+
+async def score(request: web.Request) -> web.Response:
+    """Log-probabilities of continuations of one prompt; their shared prefix is computed once."""
+    service = request.app[SERVICE]
+    with service.admitted() as engine:
+        body = await read_object(request, service.config.max_body_bytes, service.config.body_seconds)
+        asked = convert(present(body), ScoreRequest)
+        if not 1 <= len(asked.continuations) <= service.config.max_prompts:
+            given = len(asked.continuations)
+            raise InvalidRequest("continuations", f"got {given}, wanted 1 to {service.config.max_prompts}")
+        if not all(asked.continuations):
+            raise InvalidRequest("continuations", "an empty text has no tokens to score")
+        prompts, batch, field = prompts_of(asked.text, asked.input_ids, asked.prompt_parts)
+        if batch:
+            raise InvalidRequest(field, "wanted one prompt, got a list of them")
+        ids = await prompt_ids(engine, prompts[0], field) if prompts[0] else []  # empty: the beginning of a text
+        scores = await engine.ascore(ids, asked.continuations)
+    return reply({"scores": [{"token_ids": each.token_ids, "logprobs": each.logprobs} for each in scores]})
