@@ -70,7 +70,7 @@ def ask(engine: Engine) -> Sharing:
     seconds = time.perf_counter() - start
     submitted = sum(completion.usage.prompt_tokens for completion in completions)
     reused = sum(completion.usage.cached_tokens for completion in completions)
-    computed = engine.stats().computed_tokens - before.computed_tokens
+    computed = engine.stats().computed_prompt_tokens - before.computed_prompt_tokens
     assert submitted - reused == computed, f"{submitted} submitted - {reused} reused is not {computed} computed"
     return Sharing(seconds, submitted, computed, [completion.text for completion in completions])
 

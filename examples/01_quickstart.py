@@ -37,7 +37,7 @@ def main():
         seconds = time.perf_counter() - start
         stats = runtime.get_server_info()
         print(
-            f"{stats['prompt_tokens']} prompt tokens, {stats['computed_tokens']} computed, {stats['cached_tokens']} reused, "
+            f"{stats['prompt_tokens']} prompt tokens, {stats['computed_prompt_tokens']} computed, {stats['cached_tokens']} reused, "
             f"{stats['generated_tokens'] / seconds:.0f} tok/s"
         )
 

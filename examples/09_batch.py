@@ -34,7 +34,7 @@ def main():
         right = sum(state["continent"] == truth[country] for country, state in zip(truth, states))
         print(f"{right} of {len(states)} right, {seconds:.1f} s")
         stats = runtime.get_server_info()
-        print(f"{stats['prompt_tokens']:,} prompt tokens, {stats['computed_tokens']:,} computed")
+        print(f"{stats['prompt_tokens']:,} prompt tokens, {stats['computed_prompt_tokens']:,} computed")
 
 
 if __name__ == "__main__":

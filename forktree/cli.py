@@ -1,4 +1,4 @@
-"""The command line: serve, run, fetch.  It parses and calls; heavy imports stay inside the commands, so --help is quick.
+"""The command line: serve, run, fetch.  It parses and calls; heavy imports stay inside commands, so --help is quick.
 
 Exit codes: 0 done (or stopped by a signal, after draining), 1 something failed, 2 wrong usage.
 """
@@ -186,25 +186,55 @@ def run(
         _fail(f"{file}: no such file", 2)
     import forktree
 
-    if url is None:
-        _need_engine()
-        backend: Any = forktree.Runtime(model)
-    else:
-        backend = forktree.RuntimeEndpoint(url)
+    backend: Any = forktree.RuntimeEndpoint(url) if url is not None else _runtime_on_first_use(model)
     forktree.set_default_backend(backend)
     try:
         _run_file(file, args or [])
     finally:
-        backend.shutdown()
+        backend.close()
+
+
+def _runtime_on_first_use(model: str | None) -> Any:
+    """A backend whose engine starts when a program first needs it: a file that brings its own pays for one only."""
+    from forktree.lang import BackendUnavailable
+    from forktree.lang.backends.local import LocalBackend
+
+    class RuntimeOnFirstUse(LocalBackend):
+        def __init__(self) -> None:
+            pass  # `engine` is not set until it is looked for
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "engine":
+                raise AttributeError(name)
+            if missing := _missing_modules():
+                raise BackendUnavailable(missing)
+            from forktree.runtime import Engine
+
+            self.engine = Engine(model)
+            return self.engine
+
+        def close(self) -> None:
+            if "engine" in self.__dict__:
+                self.engine.close()
+
+    return RuntimeOnFirstUse()
 
 
 def _run_file(file: Path, args: list[str]) -> None:
-    """As `python FILE ARGS` would: its folder comes first on the path, its name is __main__."""
+    """As `python FILE ARGS` would: its folder comes first on the path, its name is __main__, its errors are its own."""
     import runpy
+    import traceback
 
     sys.argv = [str(file), *args]
     sys.path.insert(0, str(file.resolve().parent))
-    runpy.run_path(str(file), run_name="__main__")
+    try:
+        runpy.run_path(str(file), run_name="__main__")
+    except Exception as error:
+        frames = error.__traceback__
+        while frames is not None and frames.tb_frame.f_code.co_filename != str(file):
+            frames = frames.tb_next  # what this command did on the way is of no interest
+        traceback.print_exception(type(error), error, frames or error.__traceback__)
+        raise SystemExit(1) from None
 
 
 @app.command()
@@ -228,12 +258,17 @@ def fetch(model: ModelArgument = None) -> None:
     typer.echo(f"{files.name}: {files.directory}")
 
 
-def _need_engine() -> None:
+def _missing_modules() -> str:
+    """What to tell a user without the engine extra; empty if everything is there."""
     missing = [name for name in ENGINE_MODULES if importlib.util.find_spec(name) is None]
-    if missing:
-        _fail(
-            f"running a model needs {', '.join(missing)}, not installed here. Install it:\n\n    {INSTALL_ENGINE}\n", 1
-        )
+    if not missing:
+        return ""
+    return f"running a model needs {', '.join(missing)}, not installed here. Install it:\n\n    {INSTALL_ENGINE}\n"
+
+
+def _need_engine() -> None:
+    if missing := _missing_modules():
+        _fail(missing, 1)
 
 
 def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import GrammarTooComplex
-from .expressions import BYTES, EMPTY, LITERAL, NOTHING, RESIDUE, Expressions, byte_set
+from .expressions import BYTES, LITERAL, NOTHING, RESIDUE, Expressions, byte_set
 from .limits import TOTAL_STATES
 
 DEAD, START = 0, 1  # state numbers
@@ -146,6 +146,3 @@ def _byte_classes(expressions: Expressions) -> tuple[npt.NDArray[np.uint8], int]
     for byte in range(256):
         classes[byte] = numbers.setdefault(columns[byte].tobytes(), len(numbers))
     return classes, len(numbers)
-
-
-__all__ = ["DEAD", "EMPTY", "START", "UNKNOWN", "Automaton", "IntArray"]

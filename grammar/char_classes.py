@@ -5,7 +5,6 @@ Not here: pattern syntax (regex.py).  Surrogates are no characters: UTF-8 has no
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 
@@ -63,17 +62,22 @@ def of_text(text: str) -> Ranges:
 DIGITS: Ranges = ((0x30, 0x39),)
 ASCII_WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
 ASCII_SPACE: Ranges = ((0x09, 0x0D), (0x20, 0x20))
-ECMA_SPACE = normalised(
-    [(0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029)]
-    + [(0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)]
-)
+ECMA_SPACE = normalised((ord(c), ord(c)) for c in "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff")
+ECMA_SPACE = normalised((*ECMA_SPACE, (0x2000, 0x200A)))
 
 
 @cache
 def python_class(letter: str) -> Ranges:
     r"""What \d, \w, \s match in Python's re, asked of re itself."""
-    every = "".join(map(chr, range(sys.maxunicode + 1)))
-    return normalised((m.start(), m.end() - 1) for m in re.finditer(rf"\{letter}+", every))
+    text, codes = _assigned()
+    return normalised((codes[m.start()], codes[m.end() - 1]) for m in re.finditer(rf"\{letter}+", text))
+
+
+@cache
+def _assigned() -> tuple[str, range]:
+    """All characters of the planes that have letters, digits or blanks: those after plane 3 have none."""
+    codes = range(0x40000)
+    return "".join(map(chr, codes)), codes
 
 
 @cache
@@ -141,7 +145,9 @@ def json_writer(expressions: Expressions) -> Writer:
     def write(ranges: Ranges) -> int:
         if ranges in known:
             return known[ranges]
-        short = byte_set(*((ord(l), ord(l)) for l, c in _SHORT_ESCAPES.items() if contains(ranges, ord(c))))
+        short = byte_set(
+            *((ord(letter), ord(letter)) for letter, c in _SHORT_ESCAPES.items() if contains(ranges, ord(c)))
+        )
         sequences = [s for low, high in ranges for s in _hexadecimal_sequences(low, high)]
         coded = expressions.concat(expressions.literal(b"u"), _alternative_of_sequences(expressions, sequences))
         escaped = expressions.alternative((expressions.bytes_in(short), coded))
@@ -170,7 +176,7 @@ def _utf8_sequences(low: int, high: int) -> list[list[int]]:
 
 
 def _digit_boxes(a: tuple[int, ...], b: tuple[int, ...], least: int, most: int) -> list[list[tuple[int, int]]]:
-    """The numbers a..b of equal length, written in digits, as boxes of digit ranges.  Digits after the first: least..most."""
+    """The numbers a..b of equal length, in digits, as boxes of digit ranges; digits after the first: least..most."""
     if len(a) == 1:
         return [[(a[0], b[0])]]
     if a[0] == b[0]:

@@ -38,7 +38,11 @@ class Grammar:
         self._masks = TokenMasks(self._automaton, vocabulary)
         self._forced: dict[int, tuple[int, ...]] = {}
         self._lock = threading.RLock()
-        self.everything: Int32 = vocabulary.full_row  # `mask` returns this very object where all is allowed
+
+    @property
+    def everything(self) -> Int32:
+        """The mask that allows every id; `mask` returns this very object where that is so."""
+        return self.vocabulary.full_row
 
     def matcher(self) -> Matcher:
         """A new output, nothing of it generated yet."""
@@ -53,10 +57,7 @@ class Grammar:
         if state == TERMINATED:
             return self.vocabulary.eos_row
         with self._lock:
-            row = self._masks.mask(state) if tokens_left is None else self._masks.mask_within(state, tokens_left)
-        if not row.any():
-            raise GrammarError("no token of the vocabulary can come next, and the output is not complete")
-        return self.everything if np.array_equal(row, self.everything) else row
+            return self._masks.mask(state) if tokens_left is None else self._masks.mask_within(state, tokens_left)
 
     def after(self, state: int, token_id: int) -> int:
         """The state after a token; GrammarError if the token is not allowed."""
@@ -142,7 +143,7 @@ def check(constraint: Constraint) -> None:
 
 
 def warmup() -> None:
-    """Compile this package's numba loops, or load them from their cache on disk.  Seconds the first time on a machine."""
+    """Compile this package's numba loops or load them from numba's cache on disk: seconds, the first time."""
     vocabulary = Vocabulary([bytes((b,)) for b in range(256)] + [None], [256])
     grammar = Grammar(Constraint.regex("ab?"), vocabulary)
     row = np.zeros(vocabulary.num_words, dtype=np.int32)

@@ -1,9 +1,9 @@
 """What a constraint's author can get wrong, as data first and text second.
 
-    GrammarError                  also: a token that the mask does not allow, a rollback too far
-      RegexError                  pattern, offset
-      SchemaError                 pointer, keyword, value
-      GrammarTooComplex           place: where the budget of states or seconds ran out
+GrammarError                  also: a token that the mask does not allow, a rollback too far
+  RegexError                  pattern, offset
+  SchemaError                 pointer, keyword, value
+  GrammarTooComplex           place: where the budget of states or seconds ran out
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RegexError(GrammarError):
     def __init__(self, message: str, *, pattern: str, offset: int, hint: str = "") -> None:
         self.message, self.pattern, self.offset, self.hint = message, pattern, offset, hint
         first = max(0, offset - CARET_WIDTH // 2)
-        shown = pattern[first : first + CARET_WIDTH].translate({i: 0xFFFD for i in range(32)})
+        shown = pattern[first : first + CARET_WIDTH].translate(dict.fromkeys(range(32), 65533))
         caret = " " * (offset - first) + "^"
         text = f"{message} at offset {offset}\n    {shown}\n    {caret}"
         super().__init__(f"{text}   {hint}" if hint else text)

@@ -190,7 +190,7 @@ class Expressions:
         return self._intern(RESIDUE, (modulus, places, -1, 0))
 
     def new_rule(self) -> int:
-        """An expression that stands for a body given later by `set_rule`; the body is never nullable.   parts: number"""
+        """An expression for a body given later by `set_rule`; the body is never nullable.   parts: rule number"""
         self._rules_settled = False
         self.rules.append(None)
         return self._intern(RULE, len(self.rules) - 1)
@@ -307,7 +307,7 @@ class Expressions:
         if head == EMPTY:
             return tail
         kind = self.kind[head]
-        if kind == LITERAL or kind == REPEAT:
+        if kind in (LITERAL, REPEAT):
             second, rest = self.parts[tail] if self.kind[tail] == CONCAT else (tail, EMPTY)
             if self.kind[second] == kind:
                 a, b = self.parts[head], self.parts[second]
@@ -475,9 +475,7 @@ class Expressions:
         if kind == REPEAT:
             body, least, most = parts
             enough = horizon // max(1, self.shortest[body]) + 2  # more rounds than the horizon has room for
-            return self.repeat(
-                self.clamped(body, horizon), min(least, enough), most if most < enough else INFINITE
-            )
+            return self.repeat(self.clamped(body, horizon), min(least, enough), most if most < enough else INFINITE)
         return e
 
     # ---- interning ---------------------------------------------------------------------------------------------

@@ -27,7 +27,9 @@ def build_trie(text: UInt8, starts: Int32, node_byte: UInt8, node_depth: Int32, 
         common = 0
         if token > 0:
             before, before_end = starts[token - 1], starts[token]
-            while begin + common < end and before + common < before_end and text[begin + common] == text[before + common]:
+            while (
+                begin + common < end and before + common < before_end and text[begin + common] == text[before + common]
+            ):
                 common += 1
         for i in range(begin + common, end):
             node_byte[nodes] = text[i]

@@ -1,4 +1,4 @@
-"""The work that one constraint may cost, in expressions built and in seconds.   No wall clock in tests: pass a clock."""
+"""The work that one constraint may cost, in expressions built and in seconds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One request's place in a grammar: fill_mask, advance, rollback, forced, finished.
 
-Not here: building masks (token_mask.py), which grammar a request has (the runtime).  A matcher belongs to one thread at a
-time; matchers of one grammar may be used from different threads."""
+Not here: building masks (token_mask.py), which grammar a request has (the runtime).  A matcher belongs to one thread at
+a time; matchers of one grammar may be used from different threads."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .automaton import DEAD, START
+from .automaton import START
 from .errors import GrammarError
-from .forced import forced_tokens
 
 if TYPE_CHECKING:
     from .compiler import Grammar
@@ -110,6 +109,3 @@ def fill_masks(
             row[:] = matcher.grammar.everything
         constrained.append(some)
     return constrained
-
-
-__all__ = ["DEAD", "Matcher", "fill_masks"]

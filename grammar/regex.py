@@ -185,11 +185,14 @@ def _without_anchors(branch: list[Node], pattern: str) -> tuple[list[Node] | Non
             if character_lengths(item)[0] > 0 or newline_end:
                 sign, side = ("^", "before") if anchor.at_start else ("$", "after")
                 raise RegexError(
-                    f"{sign} with text {side} it", pattern=pattern, offset=anchor.offset, hint=f"write \\{sign} for the sign"
+                    f"{sign} with text {side} it",
+                    pattern=pattern,
+                    offset=anchor.offset,
+                    hint=f"write \\{sign} for the sign",
                 )
     if first > last:  # $ ... ^: only the empty text is both at its start and at its end
         return (None if any(character_lengths(i)[0] > 0 for i in branch[last:first]) else []), True, True
-    middle = [item for item in branch[first:last] if not isinstance(item, Anchor)]
+    middle: list[Node] = [item for item in branch[first:last] if not isinstance(item, Anchor)]
     return middle, bool(starts), bool(ends)
 
 
@@ -280,7 +283,7 @@ class _Parser:
                               ("P>", "recursion"), ("#", "a comment"), ("(", "a conditional")):  # fmt: skip
             if rest.startswith(sign):
                 self._fail(f"{meaning} is not supported", start, "state what may come instead")
-        if rest.startswith("P<") or rest.startswith("<"):
+        if rest.startswith(("P<", "<")):
             self.at += 2 if rest.startswith("P") else 1
             if self.dialect == "python" and not rest.startswith("P"):
                 self._fail("unknown extension ?<", start, "a named group is (?P<name>...)")
@@ -403,14 +406,17 @@ class _Parser:
             first = False
             item = self.at
             low = self._class_item()
-            dash = self.pattern[self.at : self.at + 1] == "-" and self.pattern[self.at + 1 : self.at + 2] not in ("]", "")
+            dash = self.pattern[self.at : self.at + 1] == "-" and self.pattern[self.at + 1 : self.at + 2] not in (
+                "]",
+                "",
+            )
             if not dash:
                 ranges += [(low, low)] if isinstance(low, int) else low
                 continue
             self.at += 1
             high = self._class_item()
             if not isinstance(low, int) or not isinstance(high, int) or low > high:
-                self._fail(f"bad range {self.pattern[item:self.at]}", item, "write \\- for the sign")
+                self._fail(f"bad range {self.pattern[item : self.at]}", item, "write \\- for the sign")
             ranges.append((low, high))
         positive = chars.normalised(ranges)
         if negated:
@@ -436,7 +442,9 @@ class _Parser:
         if letter in "dDsSwW":
             return Chars(self._cased(self._shorthand(letter)))
         if letter in "bB":
-            self._fail(f"the word boundary \\{letter} is not supported", start, "name the characters that may stand there")
+            self._fail(
+                f"the word boundary \\{letter} is not supported", start, "name the characters that may stand there"
+            )
         if self.dialect == "python" and letter in "AZ":
             return Anchor(letter == "A", start)
         if letter in "123456789" and not (self.dialect == "python" and self._octal_length(start) == 3):
@@ -539,4 +547,3 @@ class _Parser:
 
     def _fail(self, message: str, offset: int | None = None, hint: str = "") -> NoReturn:
         raise RegexError(message, pattern=self.pattern, offset=self.at if offset is None else offset, hint=hint)
-

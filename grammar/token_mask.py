@@ -11,8 +11,8 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from .automaton import DEAD, UNKNOWN, Automaton
-from .errors import GrammarTooComplex
+from .automaton import Automaton
+from .errors import GrammarError
 from .expressions import INFINITE
 from .limits import MASK_SECONDS, MASK_STEPS
 from .vocabulary import Vocabulary
@@ -40,7 +40,7 @@ class TokenMasks:
         self._nowhere: UInt8 = np.zeros(1, dtype=np.uint8)
 
     def mask(self, state: int) -> Int32:
-        """int32 [num_words], read-only: the tokens after which the text can still be completed; EOS where it may end."""
+        """int32 [num_words], read-only: tokens after which the text can still be completed; EOS where it may end."""
         clamped = self._of_state.get(state)
         if clamped is None:
             expressions = self.automaton.expressions
@@ -55,7 +55,11 @@ class TokenMasks:
             self._walk(start, row, self._anywhere, self._nowhere)
             if self.automaton.accepting[start]:
                 row |= self.vocabulary.eos_row
+            if not row.any():
+                raise GrammarError("no token of the vocabulary can come next, and the output is not complete")
             row.flags.writeable = False
+            if np.array_equal(row, self.vocabulary.full_row):
+                row = self.vocabulary.full_row
             self._masks[clamped] = row
             if len(self._masks) > self._max_masks:
                 self._masks.popitem(last=False)
@@ -72,11 +76,13 @@ class TokenMasks:
         expressions = self.automaton.expressions
         expression = self.automaton.expression[state]
         worst = expressions.peak[expression] + self.trie.deepest * expressions.rule_growth
-        if worst < tokens_left and self._all_bytes_are_tokens:
+        if worst < tokens_left and self.vocabulary.has_all_bytes:
             return plain
         self._renew_budget()
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
-        self._walk(state, row, self._anywhere, self._nowhere)  # fills the table, so that no number of states changes below
+        self._walk(
+            state, row, self._anywhere, self._nowhere
+        )  # fills the table, so that no number of states changes below
         seen = np.zeros(max(2, self.automaton.num_states), dtype=np.uint8)
         self._walk(state, row, self._anywhere, seen)
         wanted = np.zeros(len(seen), dtype=np.uint8)
@@ -116,15 +122,9 @@ class TokenMasks:
         return self._tokens_needed[state]
 
     def _completes_within(self, state: int, tokens: int) -> bool:
-        if self._all_bytes_are_tokens and self.automaton.shortest(state) <= tokens:
+        if self.vocabulary.has_all_bytes and self.automaton.shortest(state) <= tokens:
             return True
         return self.tokens_needed(state) <= tokens
-
-    @property
-    def _all_bytes_are_tokens(self) -> bool:
-        """Whether a completion of n bytes is one of at most n tokens."""
-        ids = self.vocabulary.ids
-        return all(bytes((b,)) in ids for b in range(256))
 
     def _walk(self, state: int, row: Int32, wanted: UInt8, seen: UInt8) -> None:
         automaton, trie, path = self.automaton, self.trie, self._path
@@ -143,6 +143,3 @@ class TokenMasks:
         budget = self.automaton.expressions.budget
         budget.place = "the generated text"
         budget.renew(MASK_STEPS, MASK_SECONDS)
-
-
-__all__ = ["DEAD", "UNKNOWN", "GrammarTooComplex", "TokenMasks"]

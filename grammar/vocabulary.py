@@ -1,6 +1,6 @@
 """Token id <-> bytes, and the trie of all tokens.
 
-Here: what a tokenizer's vocabulary looks like to an automaton.  Not here: tokenizers; the caller turns theirs into bytes."""
+Here: what a tokenizer's vocabulary looks like to an automaton.  Not here: tokenizers; callers bring bytes."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ class Vocabulary:
             if token:
                 result.setdefault(token, token_id)
         return result
+
+    @cached_property
+    def has_all_bytes(self) -> bool:
+        """Every single byte is a token, so n bytes can always be spelled in n tokens."""
+        return all(bytes((byte,)) in self.ids for byte in range(256))
 
     @cached_property
     def eos_row(self) -> Int32:

@@ -1,0 +1,119 @@
+"""The language: programs that call a model many times, fork, choose and join.
+
+Here: the face of the package.  Loads no torch and no aiohttp: the two backends are resolved on first use.
+Imports forktree.grammar when a constraint is written, forktree.runtime when a program runs on a local engine, nothing
+else of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .api import (
+    assistant,
+    assistant_begin,
+    assistant_end,
+    gen,
+    gen_int,
+    gen_string,
+    select,
+    system,
+    system_begin,
+    system_end,
+    user,
+    user_begin,
+    user_end,
+)
+from .choices import (
+    ChoicesMethod,
+    greedy_token_selection,
+    token_length_normalized,
+    unconditional_likelihood_normalized,
+)
+from .default import flush_cache, get_server_info, set_default_backend
+from .errors import (
+    ArgumentError,
+    BackendError,
+    BackendTimeout,
+    BackendUnavailable,
+    BatchErrors,
+    BranchErrors,
+    ConstraintError,
+    GenerationError,
+    MissingVariable,
+    NoBackend,
+    ProgramCancelled,
+    ProgramError,
+    RegexError,
+    RequestRefused,
+    RoleError,
+    SchemaError,
+    StateClosed,
+)
+from .program import Program, function
+from .state import ForkGroup, ProgramState
+
+if TYPE_CHECKING:
+    from .backends.http import RuntimeEndpoint
+    from .backends.local import Runtime
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "BackendTimeout",
+    "BackendUnavailable",
+    "BatchErrors",
+    "BranchErrors",
+    "ChoicesMethod",
+    "ConstraintError",
+    "ForkGroup",
+    "GenerationError",
+    "MissingVariable",
+    "NoBackend",
+    "Program",
+    "ProgramCancelled",
+    "ProgramError",
+    "ProgramState",
+    "RegexError",
+    "RequestRefused",
+    "RoleError",
+    "Runtime",
+    "RuntimeEndpoint",
+    "SchemaError",
+    "StateClosed",
+    "assistant",
+    "assistant_begin",
+    "assistant_end",
+    "flush_cache",
+    "function",
+    "gen",
+    "gen_int",
+    "gen_string",
+    "get_server_info",
+    "greedy_token_selection",
+    "select",
+    "set_default_backend",
+    "system",
+    "system_begin",
+    "system_end",
+    "token_length_normalized",
+    "unconditional_likelihood_normalized",
+    "user",
+    "user_begin",
+    "user_end",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Runtime":
+        from .backends.local import Runtime
+
+        return Runtime
+    if name == "RuntimeEndpoint":
+        from .backends.http import RuntimeEndpoint
+
+        return RuntimeEndpoint
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

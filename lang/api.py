@@ -1,4 +1,5 @@
-"""What users write inside a program: gen, select and the roles.  Each checks its arguments, notes its line and builds a node; none runs anything.
+"""What users write inside a program: gen, select and the roles.  Each checks its arguments, notes its line and builds
+a node; none runs anything.
 
 Here: argument checking for these functions.  Not here: function and run (program)."""
 
@@ -61,9 +62,11 @@ def gen(
 ) -> Node:
     """Generate text here and keep it as `s[name]`.  None takes the run's value, which by default is SGLang's.
 
-    choices      pick one of these instead (see select); then temperature defaults to 0, and what bounds or stops an output has nothing to act on
-    regex, json_schema, dtype    constrain the output; at most one.  json_schema is JSON text, a dict, or a type (pydantic model, dataclass);
-                 dtype is int, float, bool or str, and the variable is the text of such a value
+    choices      pick one of these instead (see select); temperature then defaults to 0, and what bounds or stops an
+                 output has nothing to act on
+    regex, json_schema, dtype
+                 constrain the output; at most one.  json_schema is JSON text, a dict, or a type (pydantic model,
+                 dataclass, ...); dtype is int, float, bool or str, and the variable is the text of such a value
     n            that many outputs: s[name] is their list, and the first one goes on in the text
     Raises ArgumentError or ConstraintError at the line that calls it."""
     source = caller_line()
@@ -113,14 +116,14 @@ def gen(
     return Gen(source, name, options, extra_stops)
 
 
-def gen_int(name: str | None = None, max_tokens: int | None = None, n: int | None = None, *args: Any, **kwargs: Any) -> Node:
-    """gen(dtype=int): the text of an integer.  Arguments as gen's, without min_tokens and other constraints."""
-    return gen(name, max_tokens, None, n, *_without_constraints("gen_int", args, kwargs), dtype=int, **kwargs)
+def gen_int(name: str | None = None, *args: Any, **kwargs: Any) -> Node:
+    """gen(dtype=int): the text of an integer.  As gen, in its order, without min_tokens and constraints."""
+    return gen(name, dtype=int, **_of_typed_gen("gen_int", args, kwargs))
 
 
-def gen_string(name: str | None = None, max_tokens: int | None = None, n: int | None = None, *args: Any, **kwargs: Any) -> Node:
-    """gen(dtype=str): a string in double quotes.  Arguments as gen's, without min_tokens and other constraints."""
-    return gen(name, max_tokens, None, n, *_without_constraints("gen_string", args, kwargs), dtype=str, **kwargs)
+def gen_string(name: str | None = None, *args: Any, **kwargs: Any) -> Node:
+    """gen(dtype=str): a string in double quotes.  As gen, in its order, without min_tokens and constraints."""
+    return gen(name, dtype=str, **_of_typed_gen("gen_string", args, kwargs))
 
 
 def select(
@@ -133,8 +136,8 @@ def select(
 ) -> Node:
     """Pick one of `choices` and keep it as `s[name]`.
 
-    At temperature 0 the one that choices_method (token_length_normalized) ranks first, above 0 one drawn from its distribution.
-    s.get_meta_info(name) has the distribution and every choice's log-probability."""
+    At temperature 0 the one that choices_method (token_length_normalized) ranks first, above 0 one drawn from its
+    distribution. s.get_meta_info(name) has the distribution and every choice's log-probability."""
     where = _Where("select", name, caller_line())
     _check_name(name, where)
     if choices is None:
@@ -145,14 +148,17 @@ def select(
 def _select(
     where: _Where, choices: Sequence[str], temperature: float, method: ChoicesMethod | None, seed: int | None
 ) -> Select:
-    texts = tuple(choices) if isinstance(choices, (Sequence, set, frozenset)) and not isinstance(choices, str) else ()
+    given: object = choices
+    texts = tuple(given) if isinstance(given, (list, tuple, set, frozenset, range)) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise ArgumentError(f"choices: got {choices!r}, wanted a list of strings, none of them empty (in {where})")
-    method = token_length_normalized if method is None else method
-    if not isinstance(method, ChoicesMethod):
-        raise ArgumentError(f"choices_method: got {method!r}, wanted a ChoicesMethod such as token_length_normalized (in {where})")
+    ranks_by: object = token_length_normalized if method is None else method
+    if not isinstance(ranks_by, ChoicesMethod):
+        raise ArgumentError(
+            f"choices_method: got {ranks_by!r}, wanted a ChoicesMethod such as token_length_normalized (in {where})"
+        )
     options = read_options({"temperature": temperature, "seed": seed}, where)
-    return Select(where.source, where.name, texts, options.temperature or 0.0, method, options.seed)
+    return Select(where.source, where.name, texts, options.temperature or 0.0, ranks_by, options.seed)
 
 
 def system(expr: object = None) -> Concat:
@@ -213,16 +219,39 @@ class _Where:
 
 def _check_name(name: object, where: _Where) -> None:
     if name is not None and (not isinstance(name, str) or not name or name.startswith("#")):
-        raise ArgumentError(f"name: got {name!r}, wanted a string that is not empty and does not begin with # (in {where})")
+        raise ArgumentError(
+            f"name: got {name!r}, wanted a string that is not empty and does not begin with # (in {where})"
+        )
 
 
-_CONSTRAINTS = ("min_tokens", "choices", "choices_method", "regex", "json_schema", "dtype")
-_MOST_POSITIONAL = 14  # of gen's positional parameters after n, those before dtype
+_OF_TYPED_GEN = (
+    "max_tokens",
+    "n",
+    "stop",
+    "stop_token_ids",
+    "stop_regex",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "ignore_eos",
+    "return_logprob",
+    "logprob_start_len",
+    "top_logprobs_num",
+    "return_text_in_logprobs",
+    "repetition_penalty",  # from here on by keyword only
+    "logit_bias",
+    "seed",
+)
+_NUM_POSITIONAL = 16
 
 
-def _without_constraints(function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-    refused = [name for name in _CONSTRAINTS if name in kwargs]
-    if refused or len(args) > _MOST_POSITIONAL:
-        what = f"no {refused[0]}" if refused else f"at most {_MOST_POSITIONAL + 3} arguments by position"
+def _of_typed_gen(function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    by_position = dict(zip(_OF_TYPED_GEN, args, strict=False))
+    refused = [name for name in kwargs if name not in _OF_TYPED_GEN or name in by_position]
+    if refused or len(args) > _NUM_POSITIONAL:
+        what = f"no argument {refused[0]!r} here" if refused else f"at most {_NUM_POSITIONAL + 1} arguments by position"
         raise ArgumentError(f"{function} takes {what} (in {caller_line()})")
-    return args
+    return {**by_position, **kwargs}

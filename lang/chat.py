@@ -1,7 +1,7 @@
 """Roles -> text, by the model's own chat format; and the messages of a conversation as a list.
 
-Here: Conversation, which knows the open role and what it adds before and after.  Not here: parsing templates (the runtime derives ChatFormat).
-One owner: the branch, on the loop."""
+Here: Conversation, which knows the open role and what it adds before and after.  Not here: parsing templates (the
+runtime derives ChatFormat). One owner: the branch, on the loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["Conversation", "RoleTracker"]
 
 
 class RoleTracker:
-    """Which role is open where the user's code stands: roles that don't nest are an error at the line that opens or closes them."""
+    """Which role is open where the user's code stands: roles that don't nest are an error at the line that opens or
+    closes them."""
 
     __slots__ = ("opened_at", "role")
 
@@ -23,7 +24,9 @@ class RoleTracker:
 
     def begin(self, role: str, source: SourceLine) -> None:
         if self.role is not None:
-            raise RoleError(f"{role}_begin() at {source}: the {self.role} role opened at {self.opened_at} is still open")
+            raise RoleError(
+                f"{role}_begin() at {source}: the {self.role} role opened at {self.opened_at} is still open"
+            )
         self.role, self.opened_at = role, source
 
     def end(self, role: str, source: SourceLine) -> None:
@@ -67,8 +70,8 @@ class Conversation:
         return added
 
     def end(self, text: BranchText, model: ModelInfo) -> str:
-        """Close the open role; returns the text this adds.  A generated end-of-turn token is never part of the text, so the suffix, which
-        begins with it, is there exactly once."""
+        """Close the open role; returns the text this adds.  A generated end-of-turn token is never part of the text,
+        so the suffix, which begins with it, is there exactly once."""
         assert self.role is not None
         self.messages.append((self.role, text.text(self._content_start)))
         suffix = _format_of(model, self.role).roles[self.role][1]
@@ -90,7 +93,9 @@ class Conversation:
 def _format_of(model: ModelInfo, role: str) -> ChatFormat:
     chat = model.chat_format
     if chat is None:
-        raise RoleError(f"the {role} role can't be used: model {model.name!r} has no chat template. Write its prompt as plain text")
+        raise RoleError(
+            f"the {role} role can't be used: model {model.name!r} has no chat template. Write its prompt as plain text"
+        )
     if role not in chat.roles:
         raise RoleError(f"the chat template of model {model.name!r} has no {role} role; it has {', '.join(chat.roles)}")
     return chat

@@ -3,8 +3,9 @@
 Here: SGLang's three methods, the distribution over the options that each implies, and drawing from it.
 Not here: asking a model for scores (executor).  Imports the protocol's Score only.
 
-A method ranks: it names the best option and gives one log weight per option.  softmax(log weights) is the distribution reported in the meta
-info; at temperature 0 the best option is taken, at temperature t one is drawn from softmax(log weights / t)."""
+A method ranks: it names the best option and gives one log weight per option.  softmax(log weights) is the
+distribution reported in the meta info; at temperature 0 the best option is taken, at temperature t one is drawn from
+softmax(log weights / t)."""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ def _by_mean(scores: Sequence[Score], unconditional: Sequence[Score]) -> Ranking
 
 
 def _by_gain_over_unconditional(scores: Sequence[Score], unconditional: Sequence[Score]) -> Ranking:
-    """Mean of log p(token | prompt) - log p(token | nothing): how much the prompt speaks for the option, frequent or not."""
+    """Mean of log p(token | prompt) - log p(token | nothing): how much the prompt speaks for the option, frequent or
+    not."""
     log_weights = tuple(
         _mean(score.logprobs) - _mean(alone.logprobs) for score, alone in zip(scores, unconditional, strict=True)
     )
@@ -82,8 +84,9 @@ def _by_gain_over_unconditional(scores: Sequence[Score], unconditional: Sequence
 def _token_by_token(scores: Sequence[Score], unconditional: Sequence[Score]) -> Ranking:
     """Walk the options token by token, always into the likeliest next token.
 
-    Options that share their tokens so far stay together, whatever rounding did to their scores.  An option that ends where others go on
-    competes there with its mean log-probability, as in SGLang.  The weights are those of the same walk with every step drawn."""
+    Options that share their tokens so far stay together, whatever rounding did to their scores.  An option that ends
+    where others go on competes there with its mean log-probability, as in SGLang.  The weights are those of the same
+    walk with every step drawn."""
     log_weights = [0.0] * len(scores)
 
     def walk(options: list[int], depth: int, log_weight: float) -> int:

@@ -1,6 +1,8 @@
-"""A constraint is checked where it is written: regex, schema and dtype -> what a backend takes, or an error with the user's line.
+"""A constraint is checked where it is written: regex, schema and dtype -> what a backend takes, or an error with the
+user's line.
 
-Here: the lazy door to forktree.grammar.  Not here: enforcing constraints (the runtime does).  A good constraint is checked once per process."""
+Here: the lazy door to forktree.grammar.  Not here: enforcing constraints (the runtime does).  A good constraint is
+checked once per process."""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from .errors import ArgumentError, ConstraintError, RegexError, SchemaError
 
 __all__ = ["DTYPES", "checked_regex", "checked_schema", "dtype_constraint"]
 
-# int and float may be followed by a blank, where the stop strings end them: a model that goes on with prose can end its number.
+# int and float may be followed by a blank, where the stop strings end them: so a model can end its number and go on.
 DTYPES: dict[str, tuple[str, tuple[str, ...]]] = {
     "int": (r"[-+]?[0-9]+[ \n]*", (" ", "\n")),
     "float": (r"[-+]?[0-9]*\.?[0-9]+[ \n]*", (" ", "\n")),
@@ -42,7 +44,8 @@ def checked_regex(pattern: object, where: object) -> str:
 
 
 def checked_schema(schema: object, where: object) -> str:
-    """The schema as JSON text.  It may be given as JSON text, as a dict, or as a type: pydantic model, dataclass, TypedDict, ..."""
+    """The schema as JSON text.  It may be given as JSON text, as a dict, or as a type: pydantic model, dataclass,
+    TypedDict, ..."""
     if isinstance(schema, str):
         try:
             schema = json.loads(schema)

@@ -1,4 +1,5 @@
-"""Which backend a program runs on when none is named: that of the program it runs in, else the one set for this process, else an error.
+"""Which backend a program runs on when none is named: that of the program it runs in, else the one set for this
+process, else an error.
 
 Also the two calls that go to a backend directly: flush_cache and get_server_info."""
 
@@ -19,17 +20,18 @@ _default: Backend | None = None
 
 
 def set_default_backend(backend: object) -> None:
-    """For every program of this process that names none: ft.Runtime(...), ft.RuntimeEndpoint(url), an Engine, or None to unset it."""
+    """For every program of this process that names none: ft.Runtime(...), ft.RuntimeEndpoint(url), an Engine, or None
+    to unset it."""
     global _default
     _default = None if backend is None else as_backend(backend)
 
 
-def resolve_backend(backend: object, program: str) -> Backend:
+def resolve_backend(backend: object, caller: str) -> Backend:
     if backend is not None:
         return as_backend(backend)
     found = running_backend.get() or _default
     if found is None:
-        raise NoBackend(program)
+        raise NoBackend(caller)
     return found
 
 

@@ -60,7 +60,8 @@ class ArgumentError(ProgramError, TypeError):
 
 
 class ConstraintError(ProgramError, ValueError):
-    """A constraint that can't be enforced.  `where` is the node and its line; the grammar's own error is the __cause__."""
+    """A constraint that can't be enforced.  `where` is the node and its line; the grammar's own error is the
+    __cause__."""
 
     def __init__(self, message: str, where: str) -> None:
         super().__init__(f"{message}\nIn {where}" if where else message)
@@ -103,11 +104,10 @@ class MissingVariable(ProgramError, KeyError):
 class NoBackend(ProgramError):
     """A program was run with nothing to run it on."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, caller: str) -> None:
         super().__init__(
-            f"program {program!r} has no backend to run on. Name one for all programs with "
-            f"ft.set_default_backend(ft.Runtime()) or ft.set_default_backend(ft.RuntimeEndpoint(url)), "
-            f"or give it to this run: {program}.run(..., backend=ft.Runtime())"
+            f"{caller} has no backend. Name one for the whole process, ft.set_default_backend(ft.Runtime()) or "
+            f"ft.set_default_backend(ft.RuntimeEndpoint(url)), or give it to this call: backend=ft.Runtime()"
         )
 
 
@@ -120,7 +120,8 @@ class ProgramCancelled(ProgramError):
 
 
 class GenerationError(ProgramError):
-    """A node failed while it ran: `node` (with its file and line) and the `cause`.  What came after it in the same branch did not run."""
+    """A node failed while it ran: `node` (with its file and line) and the `cause`.  What came after it in the same
+    branch did not run."""
 
     def __init__(self, node: Node, cause: BaseException) -> None:
         what = str(cause) or type(cause).__name__
@@ -149,7 +150,8 @@ class BranchErrors(ProgramError):
 
 
 class BatchErrors(ProgramError):
-    """`errors` maps the index of every program that failed to its error; `states` has the state of every program, in order."""
+    """`errors` maps the index of every program that failed to its error; `states` has the state of every program, in
+    order."""
 
     def __init__(self, errors: Mapping[int, BaseException], states: Sequence[ProgramState]) -> None:
         super().__init__(f"{len(errors)} of {len(states)} programs failed\n{_listed('program', errors)}")
@@ -166,7 +168,8 @@ class BackendError(Exception):
 
 
 class RequestRefused(BackendError):
-    """The request itself is wrong and would be refused again.  `field` is the sampling or request field at fault, "" if unknown."""
+    """The request itself is wrong and would be refused again.  `field` is the sampling or request field at fault, ""
+    if unknown."""
 
     def __init__(self, message: str, *, field: str = "", code: str = "", status: int = 400) -> None:
         super().__init__(message)

@@ -1,10 +1,11 @@
 """Runs the operations of a branch, in order, on the background loop.
 
-Here: Run (what the branches of one program share), Branch (one ordered queue, one text), and what happens when one of its operations fails.
-Not here: the operations themselves (operations), user code (state).  Imported by state and operations.
+Here: Run (what the branches of one program share), Branch (one ordered queue, one text), and what happens when one of
+its operations fails. Not here: the operations themselves (operations), user code (state).  Imported by state and
+operations.
 
-A Branch lives on two sides.  Any thread: submit, cancel.  The loop: everything else.  It holds no reference to what users hold, so that a
-state nobody can read any more is found out, and its generation stopped."""
+A Branch lives on two sides.  Any thread: submit, cancel.  The loop: everything else.  It holds no reference to what
+users hold, so that a state nobody can read any more is found out, and its generation stopped."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ __all__ = ["Feed"]
 
 
 class Feed:
-    """Append-only.  A reader keeps its own position, takes what is new, and waits on `changed` when there is nothing."""
+    """Append-only.  A reader keeps its own position, takes what is new, and waits on `changed` when there is
+    nothing."""
 
     __slots__ = ("_listeners", "closed", "error", "pieces")
 

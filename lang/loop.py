@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
 import weakref
@@ -118,10 +119,8 @@ class LoopThread:
             for closable in list(self._at_exit):
                 await asyncio.wait_for(closable.aclose(), _EXIT_SECONDS)
 
-        try:
+        with contextlib.suppress(Exception):  # the interpreter ends either way, and nobody is left to be told
             asyncio.run_coroutine_threadsafe(close_all(), loop).result(_EXIT_SECONDS)
-        except Exception:  # noqa: S110, RUF100  # the interpreter ends either way, and nobody is left to be told
-            pass
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_EXIT_SECONDS)
 

@@ -146,5 +146,9 @@ def flatten(item: object, source: SourceLine) -> tuple[Node, ...]:
         return (item,)
     if isinstance(item, (list, tuple)):
         return tuple(node for each in item for node in flatten(each, source))
-    hint = "call str() on it" if isinstance(item, (int, float, bool)) else "wanted text, gen(), select(), a role or a list of these"
+    hint = (
+        "call str() on it"
+        if isinstance(item, (int, float, bool))
+        else "wanted text, gen(), select(), a role or a list of these"
+    )
     raise ArgumentError(f"a {type(item).__name__} can't be added to a program at {source}: {hint}")

@@ -1,4 +1,5 @@
-"""The operations of a branch: append a role, generate, select, fork, read.  Each is performed on the loop, in the branch's order.
+"""The operations of a branch: append a role, generate, select, fork, read.  Each is performed on the loop, in the
+branch's order.
 
 Here: what each does to the branch and to its backend.  Not here: order and failure (executor), user code (state)."""
 
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .backends.protocol import Chunk, GenerateRequest, SamplingParams, Score
+from .backends.protocol import GenerateRequest, SamplingParams, Score
 from .choices import decide
 from .errors import BackendError, RoleError
 from .executor import Branch, Slot
@@ -38,7 +39,7 @@ class _Quiet:
 class Role(_Quiet):
     """Open or close a role."""
 
-    node: RoleBegin | RoleEnd  # type: ignore[assignment]
+    node: RoleBegin | RoleEnd
 
     def perform(self, branch: Branch) -> Awaitable[None] | None:
         if branch.run.model is None:
@@ -275,8 +276,8 @@ class Finish:
 
 
 def _seed(own: int | None, branch: Branch, index: int) -> int | None:
-    """A gen's own seed is taken as it is.  A run's seed gives every node of the program its own, by its place in the tree of forks: the
-    same from run to run, but different for branches of one fork."""
+    """A gen's own seed is taken as it is.  A run's seed gives every node of the program its own, by its place in the
+    tree of forks: the same from run to run, but different for branches of one fork."""
     if own is not None:
         return own
     base = branch.run.options.seed

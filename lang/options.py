@@ -1,7 +1,9 @@
-"""Sampling options: what users pass to gen and run, checked and made immutable; and how a gen's options lie over its run's.
+"""Sampling options: what users pass to gen and run, checked and made immutable; and how a gen's options lie over its
+run's.
 
-Here: SamplingOptions (every field may be unset), read_options (raw keyword arguments -> options), the names that belong to a run.
-Not here: regexes and schemas (constraints).  Names and defaults are SGLang's.  Imports the protocol's SamplingParams."""
+Here: SamplingOptions (every field may be unset), read_options (raw keyword arguments -> options), the names that
+belong to a run. Not here: regexes and schemas (constraints).  Names and defaults are SGLang's.  Imports the
+protocol's SamplingParams."""
 
 from __future__ import annotations
 
@@ -61,11 +63,13 @@ class SamplingOptions:
 _PARAMS = frozenset(each.name for each in fields(SamplingParams))
 
 RUN_OPTIONS = frozenset(each.name for each in fields(SamplingOptions)) - {"regex", "json_schema"}
-"""Names of a run's own sampling arguments; a program's argument of the same name is passed by position, in a batch, or through bind."""
+"""Names of a run's own sampling arguments; a program's argument of the same name is passed by position, in a batch,
+or through bind."""
 
 
 def read_options(raw: Mapping[str, Any], where: object) -> SamplingOptions:
-    """Check and freeze; None stands for not given.  Raises ArgumentError that names the argument, the value and `where`."""
+    """Check and freeze; None stands for not given.  Raises ArgumentError that names the argument, the value and
+    `where`."""
     values: dict[str, Any] = {}
     for name, value in raw.items():
         if value is None:
@@ -105,7 +109,13 @@ def _number(lowest: float, highest: float, wanted: str, *, above_lowest: bool = 
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence | set | frozenset) else (None,)
+    texts = (
+        (value,)
+        if isinstance(value, str)
+        else tuple(value)
+        if isinstance(value, Sequence | set | frozenset)
+        else (None,)
+    )
     if not all(isinstance(text, str) and text for text in texts):
         raise _Wanted("a string that is not empty, or a list of such strings")
     return texts

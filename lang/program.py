@@ -1,6 +1,7 @@
 """What @function makes of a Python function: a program that runs on a backend, alone, in batches or streamed.
 
-Here: Program, its argument checks, and Call, one run of it.  Not here: the state it writes to (state), how many share a thread (batch)."""
+Here: Program, its argument checks, and Call, one run of it.  Not here: the state it writes to (state), how many share
+a thread (batch)."""
 
 from __future__ import annotations
 
@@ -11,12 +12,11 @@ from typing import Any, overload
 
 from .batch import run_many, run_many_async
 from .default import resolve_backend, running_backend
-from .errors import ArgumentError, BatchErrors
+from .errors import ArgumentError, BatchErrors, ProgramCancelled
 from .executor import Run
 from .loop import loop_thread
 from .options import RUN_OPTIONS, SamplingOptions, read_options
 from .progress import progress_of
-from .reading import StateReader
 from .state import ProgramState
 from .streaming import StreamedState
 from .waiting import Promise, run_async
@@ -37,7 +37,8 @@ def function(
 ) -> Program | Callable[[Callable[..., Any]], Program]:
     """Make a program of a function whose first parameter is the state `s`; with or without parentheses.
 
-    num_api_spec_tokens is SGLang's way to save calls to paid APIs; the backends here don't need it, and it changes nothing."""
+    num_api_spec_tokens is SGLang's way to save calls to paid APIs; the backends here don't need it, and it changes
+    nothing."""
     if func is None:
         return lambda func: Program(func, num_api_spec_tokens)
     return Program(func, num_api_spec_tokens)
@@ -46,9 +47,10 @@ def function(
 class Program:
     """Run it with run, run_batch or stream, or in an event loop with arun, arun_batch or astream.
 
-    All take the program's own arguments, and for its gens the run-level options of SGLang: max_new_tokens, min_new_tokens, n, stop,
-    stop_token_ids, stop_regex, temperature, top_p, top_k, min_p, frequency_penalty, presence_penalty, repetition_penalty, logit_bias, seed,
-    ignore_eos, return_logprob, logprob_start_len, top_logprobs_num, return_text_in_logprobs; and `backend`."""
+    All take the program's own arguments, and for its gens the run-level options of SGLang: max_new_tokens,
+    min_new_tokens, n, stop, stop_token_ids, stop_regex, temperature, top_p, top_k, min_p, frequency_penalty,
+    presence_penalty, repetition_penalty, logit_bias, seed, ignore_eos, return_logprob, logprob_start_len,
+    top_logprobs_num, return_text_in_logprobs; and `backend`."""
 
     def __init__(
         self,
@@ -67,7 +69,9 @@ class Program:
                 f"{self.name}.arun(...); its reads then give way to the loop by themselves"
             )
         if inspect.isgeneratorfunction(func):
-            raise ArgumentError(f"program {self.name!r} has a yield: a program returns, and is read along with {self.name}.stream(...)")
+            raise ArgumentError(
+                f"program {self.name!r} has a yield: a program returns, and is read along with {self.name}.stream(...)"
+            )
         self._signature = inspect.signature(func)
         parameters = list(self._signature.parameters.values())
         if not parameters or parameters[0].kind not in (
@@ -76,7 +80,9 @@ class Program:
         ):
             raise ArgumentError(f"program {self.name!r} has no parameter for the state: write def {self.name}(s, ...)")
         self._parameters = parameters[1:]
-        self.arg_names = [parameter.name for parameter in self._parameters]
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        self.arg_names = [parameter.name for parameter in self._parameters if parameter.kind not in variadic]
+        self._own_signature = self._signature.replace(parameters=self._parameters)
         self._check_names(self.bound)
 
     def __repr__(self) -> str:
@@ -89,14 +95,17 @@ class Program:
     # ---- running
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """program(x): run it.  program(s, x) inside another program: run its code on that state, and return what it returns."""
+        """program(x): run it.  program(s, x) inside another program: run its code on that state, and return what it
+        returns."""
         if args and isinstance(args[0], ProgramState):
             self._check_names(kwargs)
-            return self.func(args[0], *self._bind(args[1:], kwargs), **{})
+            bound = self._bind(args[1:], kwargs)
+            return self.func(args[0], *bound.args, **bound.kwargs)
         return self.run(*args, **kwargs)
 
     def run(self, *args: Any, **kwargs: Any) -> ProgramState:
-        """Run to the end and return the state.  Raises what the program raised, or the error of a node that the program did not read."""
+        """Run to the end and return the state.  Raises what the program raised, or the error of a node that the
+        program did not read."""
         call, stream = self._call(args, kwargs, streaming_allowed=True)
         if stream:
             return call.stream()  # type: ignore[return-value]  # as in SGLang, run(stream=True) returns what can be read along
@@ -129,10 +138,12 @@ class Program:
     ) -> Any:
         """Run once per item (a dict of arguments, or a tuple by position) and return the states in that order.
 
-        num_threads      how many programs are in flight at once ("auto": 1024); there is no thread each, the name is SGLang's
+        num_threads      how many programs are in flight at once ("auto": 1024); there is no thread each, the name is
+                         SGLang's
         generator_style  an iterator instead, in order, each state as soon as it and those before it are done
-        return_errors    failed programs come back as states that hold their error, as state.error(); without it BatchErrors is raised, once
-                         all have ended, with every error and every state.  generator_style raises a program's error in its place
+        return_errors    failed programs come back as states that hold their error, as state.error(); without it
+                         BatchErrors is raised, once all have ended, with every error and every state.
+                         generator_style raises a program's error in its place
         """
         limit = _in_flight(num_threads)
         calls = self._calls(batch_kwargs, options)
@@ -160,7 +171,9 @@ class Program:
             outcomes[index] = outcome
         return _states(calls, outcomes, return_errors)
 
-    def _generate(self, calls: list[Call], limit: int, return_errors: bool, progress_bar: bool) -> Iterator[ProgramState]:
+    def _generate(
+        self, calls: list[Call], limit: int, return_errors: bool, progress_bar: bool
+    ) -> Iterator[ProgramState]:
         ended = run_many([call.execute for call in calls], limit, in_order=True)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             if not return_errors:
@@ -177,12 +190,13 @@ class Program:
         if clashes:
             name = clashes[0]
             raise ArgumentError(
-                f"{name!r} is an argument of program {self.name!r} and an option of the run, so {name}=... could mean either: "
+                f"{name!r} is an argument of program {self.name!r} and an option of the run, "
+                f"so {name}=... could mean either: "
                 f"pass it by position, as {self.name}.bind({name}=...).run(...), or rename the program's argument"
             )
         own = {name: value for name, value in kwargs.items() if name not in _RUN_ARGUMENTS}
         of_run = {name: value for name, value in kwargs.items() if name in _RUN_ARGUMENTS}
-        backend = resolve_backend(of_run.pop("backend", None), self.name)
+        backend = resolve_backend(of_run.pop("backend", None), f"program {self.name!r}")
         of_run.pop("use_thread", None)  # SGLang's; no program has a thread here
         wants_stream = bool(of_run.pop("stream", False)) and streaming_allowed
         options = read_options(of_run, f"{self.name}.run")
@@ -194,14 +208,16 @@ class Program:
         """The runs of a batch.  Its items hold the program's arguments only, so that no name is ambiguous."""
         unknown = [name for name in options if name not in _BATCH_ARGUMENTS]
         if unknown:
-            raise ArgumentError(f"run_batch has no option {unknown[0]!r}; the program's arguments belong into the items, or into bind")
+            raise ArgumentError(
+                f"run_batch has no option {unknown[0]!r}; the program's arguments belong into the items, or into bind"
+            )
         if isinstance(batch, (str, Mapping)) or not isinstance(batch, Iterable):
             raise ArgumentError(f"run_batch takes a list of dicts or tuples, got {type(batch).__name__}")
         rest = dict(options)
         items = list(batch)
         if not items:
             return []
-        backend = resolve_backend(rest.pop("backend", None), self.name)
+        backend = resolve_backend(rest.pop("backend", None), f"program {self.name!r}")
         sampling = read_options(rest, f"{self.name}.run_batch")
         return [self._batch_call(index, item, backend, sampling) for index, item in enumerate(items)]
 
@@ -223,10 +239,12 @@ class Program:
             return
         for name in arguments:
             if name not in self.arg_names:
-                raise ArgumentError(f"program {self.name!r} has no argument {name!r}; it has {', '.join(self.arg_names) or 'none'}")
+                raise ArgumentError(
+                    f"program {self.name!r} has no argument {name!r}; it has {', '.join(self.arg_names) or 'none'}"
+                )
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
-        own = self._signature.replace(parameters=self._parameters)
+        own = self._own_signature
         fixed = {name: value for name, value in self.bound.items() if name not in kwargs}
         try:
             return own.bind(*args, **fixed, **kwargs)
@@ -249,7 +267,8 @@ class Call:
             shared.return_value = self._program.func(state, *self._arguments.args, **self._arguments.kwargs)
             loop_thread().until_done(shared.end(f"program {self._program.name!r} has returned"))
         except BaseException as error:
-            shared.body_error = error
+            ended_from_outside = not isinstance(error, Exception)  # GreenletExit, KeyboardInterrupt
+            shared.body_error = ProgramCancelled("the program was abandoned") if ended_from_outside else error
             shared.closed = f"program {self._program.name!r} has failed"
             self._run.cancel(f"program {self._program.name!r} raised {type(error).__name__}")
             raise

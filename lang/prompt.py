@@ -1,7 +1,7 @@
 """The text of one branch, as text for people and as parts for a backend.
 
-Here: constant text merged, generated token ids kept beside their text, positions in characters.  Not here: roles (chat), variables (state).
-One owner: the branch, on the loop."""
+Here: constant text merged, generated token ids kept beside their text, positions in characters.  Not here: roles
+(chat), variables (state). One owner: the branch, on the loop."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ class BranchText:
 
     def prompt(self) -> tuple[PromptPart, ...]:
         self._merge_tail()
-        return tuple(
-            segment.token_ids if segment.token_ids is not None else segment.text for segment in self._segments
-        )
+        return tuple(segment.token_ids if segment.token_ids is not None else segment.text for segment in self._segments)
 
     def copy(self) -> BranchText:
         return BranchText(self.segments(), self.cached_length)

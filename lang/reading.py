@@ -1,6 +1,7 @@
 """Reading a state: variables, text, messages, meta info, at once or piece by piece.
 
-Here: StateReader, and Shared, which all handles of one branch have in common.  Not here: adding to a state, forks (state)."""
+Here: StateReader, and Shared, which all handles of one branch have in common.  Not here: adding to a state, forks
+(state)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ Piece = tuple[str, dict[str, Any]]  # text, meta info
 
 
 class Shared:
-    """What all handles of one branch share; when the last of them is gone nobody can read the branch, and it is cancelled."""
+    """What all handles of one branch share; when the last of them is gone nobody can read the branch, and it is
+    cancelled."""
 
     def __init__(self, branch: Branch, slots: dict[str, Slot], roles: RoleTracker) -> None:
         self.branch, self.slots, self.roles = branch, slots, roles
@@ -53,7 +55,8 @@ class StateReader:
     # ---- at once
 
     def get_var(self, name: str) -> Any:
-        """The variable's value, as soon as it has one.  Raises MissingVariable, or the error that kept it from getting one."""
+        """The variable's value, as soon as it has one.  Raises MissingVariable, or the error that kept it from
+        getting one."""
         return self._get(self._slot(name))
 
     def __getitem__(self, name: str) -> Any:
@@ -64,7 +67,8 @@ class StateReader:
         return name in self._shared.slots
 
     def get_meta_info(self, name: str) -> dict[str, Any] | None:
-        """How a variable came about: token counts, finish reason, log-probabilities; for select the distribution over its choices."""
+        """How a variable came about: token counts, finish reason, log-probabilities; for select the distribution over
+        its choices."""
         slot = self._slot(name)
         self._get(slot)
         return slot.meta
@@ -118,7 +122,8 @@ class StateReader:
         return self.text_iter(var_name)
 
     async def text_async_iter(self, var_name: str | None = None, return_meta_data: bool = False) -> AsyncIterator[Any]:
-        """The same for coroutines.  With return_meta_data, pairs of text and meta info (log-probabilities are of the piece alone)."""
+        """The same for coroutines.  With return_meta_data, pairs of text and meta info (log-probabilities are of the
+        piece alone)."""
         for step in self._pieces(var_name, one_by_one=return_meta_data):
             if isinstance(step, Promise):
                 await self._until_done_async(step)
@@ -156,7 +161,8 @@ class StateReader:
     # ---- waiting and failing
 
     def _body_steps(self, name: str | None) -> Iterator[Promise]:
-        """What to wait for while the program's own code has yet to run: as far as it defines `name`, or to its end.  Here it has run."""
+        """What to wait for while the program's own code has yet to run: as far as it defines `name`, or to its end.
+        Here it has run."""
         return iter(())
 
     def _run_body(self, name: str | None) -> None:

@@ -88,7 +88,8 @@ class ProgramState(StateReader):
             raise ArgumentError(f"{node.label} can't be added to a program at {caller_line()}")
 
     def _new_slot(self, name: str | None) -> Slot:
-        """The variable exists from here on, and who reads it waits.  Unnamed ones get distinct names, so none replaces another."""
+        """The variable exists from here on, and who reads it waits.  Unnamed ones get distinct names, so none
+        replaces another."""
         if name is None:
             self._shared.num_unnamed += 1
             name = f"#{self._shared.num_unnamed}"
@@ -97,7 +98,8 @@ class ProgramState(StateReader):
         return slot
 
     def _append_state(self, other: ProgramState) -> None:
-        """Another program's text and variables, as if it had run here; what its conversation opens with stays behind."""
+        """Another program's text and variables, as if it had run here; what its conversation opens with stays
+        behind."""
         source = caller_line()
         if other._shared.branch is self._shared.branch:
             raise ArgumentError(f"a state can't be added to itself (at {source})")
@@ -155,9 +157,10 @@ class ProgramState(StateReader):
     # ---- branches
 
     def fork(self, size: int = 1, position_ids_offset: object = None) -> ForkGroup:
-        """`size` branches that share everything before them.  position_ids_offset is SGLang's, and has no effect here or there."""
+        """`size` branches that share everything before them.  position_ids_offset is SGLang's, and has no effect here
+        or there."""
         source = caller_line()
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not _is_count(size):
             raise ArgumentError(f"fork: got {size!r} branches, wanted 1 or more (at {source})")
         self._check_open()
         shared = self._shared
@@ -168,7 +171,8 @@ class ProgramState(StateReader):
 
     @contextmanager
     def copy(self, position_ids_offset: object = None) -> Iterator[ProgramState]:
-        """A branch of its own for the length of the block; what it defines is then here too, as lists of one (as in SGLang)."""
+        """A branch of its own for the length of the block; what it defines is then here too, as lists of one (as in
+        SGLang)."""
         group = self.fork(1)
         yield group[0]
         group.join()
@@ -195,7 +199,8 @@ class ForkGroup:
         return iter(self.states)
 
     def __iadd__(self, item: object) -> ForkGroup:
-        """A node or text goes to every branch, a list gives each branch its own, a function is called with each branch's index."""
+        """A node or text goes to every branch, a list gives each branch its own, a function is called with each
+        branch's index."""
         if isinstance(item, (list, tuple)):
             if len(item) != len(self.states):
                 raise ArgumentError(f"got {len(item)} items for {len(self.states)} branches at {caller_line()}")
@@ -211,8 +216,8 @@ class ForkGroup:
     def join(self, mode: Literal["gather_variable", "concate_and_append"] = "gather_variable") -> None:
         """Wait for all branches and bring back what they made.
 
-        gather_variable     every variable that the parent has not got becomes the list of the branches' values, in order;
-                            None stands for a branch that did not define it
+        gather_variable     every variable that the parent has not got becomes the list of the branches' values, in
+                            order; None stands for a branch that did not define it
         concate_and_append  the text of all branches is appended to the parent's
         Raises BranchErrors with the error of every branch that failed; the parent is then as it was, and can go on."""
         source = caller_line()
@@ -255,3 +260,7 @@ class ForkGroup:
             gathered = parent._new_slot(name)
             gathered.meta = {"branches": [slot.meta if slot is not None else None for slot in slots]}
             gathered.set_constant([slot.result() if slot is not None else None for slot in slots])
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

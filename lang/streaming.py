@@ -1,7 +1,7 @@
 """A program whose code runs while its output is read along.
 
-Here: StreamedState, what f.stream returns.  Its body is a greenlet of the thread that called f.stream; whoever reads, drives it on.
-Not here: programs that run to their end first (program)."""
+Here: StreamedState, what f.stream returns.  Its body is a greenlet of the thread that called f.stream; whoever reads,
+drives it on. Not here: programs that run to their end first (program)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ __all__ = ["StreamedState"]
 
 
 class StreamedState(StateReader):
-    """Read it like any state: pieces with text_iter or text_async_iter, whole values with [name]; each drives the program as far as needed.
+    """Read it like any state: pieces with text_iter or text_async_iter, whole values with [name]; each drives the
+    program as far as needed.
 
     Dropping it ends the program and what it generates."""
 
@@ -69,7 +70,8 @@ class _Driver:
         while self.waits_for is not None and self.waits_for.done:
             if not self._greenlet.in_own_thread:
                 raise ProgramError(
-                    "a streamed program is driven by the thread that called stream(): read it there, or use astream() in an event loop"
+                    "a streamed program is driven by the thread that called stream(): read it there, "
+                    "or use astream() in an event loop"
                 )
             self.waits_for = self._greenlet.resume()
 

@@ -1,10 +1,10 @@
 """A value that one thread waits for and another one delivers; and how a program waits without holding a thread.
 
-Here: Promise, first_of, wait and until_done (block, or hand control to whoever drives this program), ProgramGreenlet, run_async.
-Not here: the event loop (loop), many programs at once (batch).  Imports nothing of ours.
+Here: Promise, first_of, wait and until_done (block, or hand control to whoever drives this program), ProgramGreenlet,
+run_async. Not here: the event loop (loop), many programs at once (batch).  Imports nothing of ours.
 
-User code runs in the thread that called it.  A program that shares this thread with others is a greenlet: its `wait` switches to its parent
-with the promise, and the parent switches back once the promise is done."""
+User code runs in the thread that called it.  A program that shares this thread with others is a greenlet: its `wait`
+switches to its parent with the promise, and the parent switches back once the promise is done."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _UNSET: Any = object()
 class Promise:
     """Set once, by any thread; callbacks run in the thread that sets it.
 
-    No locks: list.append and list.pop are atomic, and both sides empty the same list, so every callback runs exactly once.  A lock could
-    deadlock, since a garbage collection inside the locked region may run code that comes back here."""
+    No locks: list.append and list.pop are atomic, and both sides empty the same list, so every callback runs exactly
+    once.  A lock could deadlock, since a garbage collection inside the locked region may run code that comes back
+    here."""
 
     __slots__ = ("_callbacks", "_error", "_value", "done")
 
@@ -84,9 +85,11 @@ def first_of(promises: Iterable[Promise]) -> Promise:
 
 
 class ProgramGreenlet(greenlet.greenlet):  # type: ignore[misc, unused-ignore]
-    """Runs `body` until it waits.  Whoever drives it calls `resume`, which returns the promise it waits for, or None at its end.
+    """Runs `body` until it waits.  Whoever drives it calls `resume`, which returns the promise it waits for, or None
+    at its end.
 
-    No frame of the body may hold the greenlet itself: what a suspended stack holds is invisible to the garbage collector."""
+    No frame of the body may hold the greenlet itself: what a suspended stack holds is invisible to the garbage
+    collector."""
 
     def __init__(self, body: Callable[[], Any]) -> None:
         self.outcome = Promise()  # what the body returned or raised
@@ -100,7 +103,8 @@ class ProgramGreenlet(greenlet.greenlet):  # type: ignore[misc, unused-ignore]
         return None if self.dead else waits_for
 
     def kill(self) -> None:
-        """End the body where it waits: its finally blocks run, its except Exception blocks don't.  Only in its own thread."""
+        """End the body where it waits: its finally blocks run, its except Exception blocks don't.  Only in its own
+        thread."""
         if not self.dead and self.in_own_thread:
             self.parent = greenlet.getcurrent()
             self.throw(greenlet.GreenletExit)
@@ -161,7 +165,8 @@ async def until_done_async(promise: Promise) -> None:
 
 
 async def run_async(body: Callable[[], Any]) -> Any:
-    """Run a plain function in this event loop's thread; its waits become awaits.  Cancelling this ends the function where it waits."""
+    """Run a plain function in this event loop's thread; its waits become awaits.  Cancelling this ends the function
+    where it waits."""
     program = ProgramGreenlet(body)
     try:
         waits_for = program.resume()

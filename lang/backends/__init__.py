@@ -4,6 +4,8 @@ Here: as_backend, which takes whatever a user may name as one."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from ..errors import ArgumentError
 from .protocol import Backend
 
@@ -17,5 +19,7 @@ def as_backend(candidate: object) -> Backend:
     if type(candidate).__module__.startswith("forktree.runtime") and hasattr(candidate, "astream"):
         from .local import LocalBackend
 
-        return LocalBackend(candidate)
-    raise ArgumentError(f"backend: got {candidate!r}, wanted ft.Runtime(...), ft.RuntimeEndpoint(url) or an ft.Engine(...)")
+        return LocalBackend(cast("Any", candidate))
+    raise ArgumentError(
+        f"backend: got {candidate!r}, wanted ft.Runtime(...), ft.RuntimeEndpoint(url) or an ft.Engine(...)"
+    )

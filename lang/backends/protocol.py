@@ -1,8 +1,9 @@
 """What a program asks of the thing that runs it: the Backend protocol and the values that cross it.
 
-Here: frozen values (prompt, sampling, chunk, score) and the five calls a backend answers.  Not here: who runs the model, HTTP, threads.
-Every call is made on one background event loop of the process (thread "forktree-lang"); a backend needs no locks of its own for them.
-Imports nothing of ours.  After the backend interface of SGLang's frontend, with cancellation, scores and token ids made part of it."""
+Here: frozen values (prompt, sampling, chunk, score) and the calls a backend answers.  Not here: who runs the
+model, HTTP, threads.  Every call is made on one background event loop of the process (thread "forktree-lang"); a
+backend needs no locks of its own for them. Imports nothing of ours.  After the backend interface of SGLang's
+frontend, with cancellation, scores and token ids made part of it."""
 
 from __future__ import annotations
 
@@ -26,16 +27,18 @@ __all__ = [
 
 PromptPart = str | Sequence[int]
 Prompt = Sequence[PromptPart]
-"""One prompt in parts.  A text part is tokenised by itself (special tokens such as <|im_start|> are recognised in it); token ids, which are
-earlier outputs, pass through unchanged, so that their keys and values are found in the cache.  Parts are never empty; a prompt may be."""
+"""One prompt in parts.  A text part is tokenised by itself (special tokens such as <|im_start|> are recognised in
+it); token ids, which are earlier outputs, pass through unchanged, so that their keys and values are found in the
+cache.  Parts are never empty; a prompt may be."""
 
 
 @dataclass(frozen=True)
 class ChatFormat:
     """How roles become text, taken from the model's own chat template.
 
-    The text of a conversation is  bos + [default_system, unless the first message is a system message] + prefix + content + suffix + ...
-    An open assistant turn ends with the assistant prefix; the model's end-of-turn token is the first thing in the assistant suffix."""
+    The text of a conversation is bos, then default_system unless the first message is a system message, then prefix,
+    content and suffix of every message.  An open assistant turn ends with the assistant prefix; the model's end-of-turn
+    token is the first thing in the assistant suffix."""
 
     bos: str
     default_system: str  # a whole rendered block, "" = none
@@ -51,9 +54,11 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """Everything a backend needs to sample one output.  Names and defaults are SGLang's; several outputs (n) are several requests.
+    """Everything a backend needs to sample one output.  Names and defaults are SGLang's; several outputs (n) are
+    several requests.
 
-    At most one of regex and json_schema is set.  Sequences are tuples: nobody downstream can change the user's lists."""
+    At most one of regex and json_schema is set.  Sequences are tuples: nobody downstream can change the user's
+    lists."""
 
     max_new_tokens: int = 128  # 0: compute the prompt only
     min_new_tokens: int = 0
@@ -74,7 +79,8 @@ class SamplingParams:
     json_schema: str | None = None  # JSON text
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it: unset constraints and seed left out, tuples as lists, token ids of logit_bias as strings."""
+        """As JSON takes it: unset constraints and seed left out, tuples as lists, token ids of logit_bias as
+        strings."""
         values: dict[str, Any] = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
@@ -90,7 +96,8 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One output to generate.  `stream` says that somebody reads along: without it a backend may answer in one chunk."""
+    """One output to generate.  `stream` says that somebody reads along: without it a backend may answer in one
+    chunk."""
 
     prompt: Prompt
     sampling: SamplingParams
@@ -118,25 +125,30 @@ class Usage:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next piece of an output.  All fields but the last four are increments; the last chunk, and only it, has a finish_reason.
+    """The next piece of an output.  All fields but the last four are increments; the last chunk, and only it, has a
+    finish_reason.
 
-    text excludes the stop string, the end-of-sequence token and special tokens.  The sum of all `text` is the output."""
+    text excludes the stop string, the end-of-sequence token and special tokens.  The sum of all `text` is the
+    output."""
 
     text: str = ""
-    token_ids: tuple[int, ...] = ()  # as sampled: may run past the text (a stop string's tokens, the end-of-sequence token)
+    token_ids: tuple[
+        int, ...
+    ] = ()  # as sampled: may run past the text (a stop string's tokens, the end-of-sequence token)
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()  # with the first chunk that has them
     finish_reason: Literal["stop", "length", "abort"] | None = None
     matched: int | str | None = None  # what stopped it: a token id, a stop string, or nothing
     kept_token_ids: tuple[int, ...] | None = None
-    """On the last chunk: token ids that decode to exactly the whole output text, to be sent as a part of later prompts.  None: there are
-    none (a stop string cut a token, a character is incomplete); the text is sent instead."""
+    """On the last chunk: token ids that decode to exactly the whole output text, to be sent as a part of later
+    prompts.  None: there are none (a stop string cut a token, a character is incomplete); the text is sent instead."""
     usage: Usage = Usage()  # so far
 
 
 @dataclass(frozen=True)
 class Score:
-    """How likely a continuation is after a prompt: one entry per token of the continuation, which is tokenised by itself."""
+    """How likely a continuation is after a prompt: one entry per token of the continuation, which is tokenised by
+    itself."""
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]  # natural logarithm, len(token_ids) of them, exact (0.0 is a value like any other)
@@ -144,9 +156,11 @@ class Score:
 
 @runtime_checkable
 class Backend(Protocol):
-    """Runs prompts.  Errors are raised from forktree.lang.errors (RequestRefused, BackendUnavailable, ...); nothing is retried.
+    """Runs prompts.  Errors are raised from forktree.lang.errors (RequestRefused, BackendUnavailable, ...); nothing
+    is retried.
 
-    Cancelling the task that awaits a call, or closing the generator of `generate`, ends the request on the other side too."""
+    Cancelling the task that awaits a call, or closing the generator of `generate`, ends the request on the other side
+    too."""
 
     async def model_info(self) -> ModelInfo: ...
 
@@ -155,7 +169,8 @@ class Backend(Protocol):
         ...
 
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
-        """One Score per continuation, in order.  The prompt's tokens are computed once for all of them.  No continuation is empty."""
+        """One Score per continuation, in order.  The prompt's tokens are computed once for all of them.  No
+        continuation is empty."""
         ...
 
     async def commit(self, prompt: Prompt) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +22,9 @@ class AttentionBackend(Protocol):
 
     name: str
     kernels: Kernels  # the elementwise kernels that go with it
+
+    def warmup(self, on_progress: Callable[[float], None]) -> None:
+        """Compile, or load from the compiler's cache, all that a step may need; on_progress(fraction)."""
 
     def plan(self, batch: AttentionBatch) -> Any:
         """What this backend derives from a batch, once for all layers; has the batch itself as `.batch`."""

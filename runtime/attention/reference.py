@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,9 @@ class ReferenceAttention:
 
     def __init__(self) -> None:
         self.kernels = ReferenceKernels()
+
+    def warmup(self, on_progress: Callable[[float], None]) -> None:
+        on_progress(1.0)
 
     def plan(self, batch: AttentionBatch) -> ReferencePlan:
         return ReferencePlan(batch)

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import torch
 
-from .numba_setup import FAST_MATH
+from .numba_setup import FAST_MATH, parallel_region
 from .types import FloatArray, IntArray
 from .vector_exp import exp_parts
 
@@ -40,17 +40,18 @@ def paged_attention(
     Work is shared out over (span, key head); the softmax is computed online, block of keys by block of keys.
     Page ids are not range-checked.  Truth: reference.paged_attention (rtol 1e-4, atol 1e-5).
     After PagedAttention (Kwon et al. 2023, arXiv:2309.06180) and FlashAttention (Dao et al. 2022, arXiv:2205.14135)."""
-    _run(
-        queries.numpy(),
-        kv_layer.numpy(),
-        page_table.numpy(),
-        query_starts.numpy(),
-        seq_lens.numpy(),
-        spans.numpy(),
-        np.float32(scale),
-        _NO_WINDOW if window is None else window,
-        out.numpy(),
-    )
+    with parallel_region:
+        _run(
+            queries.numpy(),
+            kv_layer.numpy(),
+            page_table.numpy(),
+            query_starts.numpy(),
+            seq_lens.numpy(),
+            spans.numpy(),
+            np.float32(scale),
+            _NO_WINDOW if window is None else window,
+            out.numpy(),
+        )
 
 
 @numba.njit(fastmath=FAST_MATH, cache=True, nogil=True, parallel=True)

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import torch
 
-from .numba_setup import FAST_MATH
+from .numba_setup import FAST_MATH, parallel_region
 from .types import FloatArray
 
 _PARALLEL_ELEMENTS = 1 << 16  # below this, waking the other cores costs more than they save
@@ -22,8 +22,12 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     returns  [T, H]  float32
     Truth: reference.rms_norm (rtol 1e-5).  After Zhang and Sennrich 2019, arXiv:1910.07467."""
     out = torch.empty_like(x)
-    run = _rows_parallel if x.numel() >= _PARALLEL_ELEMENTS else _rows_serial
-    run(x.numpy(), weight.numpy(), np.float32(eps), out.numpy())
+    arguments = (x.numpy(), weight.numpy(), np.float32(eps), out.numpy())
+    if x.numel() < _PARALLEL_ELEMENTS:
+        _rows_serial(*arguments)
+    else:
+        with parallel_region:
+            _rows_parallel(*arguments)
     return out
 
 

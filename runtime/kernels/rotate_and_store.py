@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import torch
 
-from .numba_setup import FAST_MATH
+from .numba_setup import FAST_MATH, parallel_region
 from .types import FloatArray, IntArray
 
 _PARALLEL_ELEMENTS = 1 << 15
@@ -40,8 +40,7 @@ def rotate_and_store(
     Halves are rotated against each other (GPT-NeoX order).  Positions and slots are not range-checked.
     Truth: reference.rotate_and_store (rtol 1e-5, atol 1e-6).  After RoFormer (Su et al. 2021, arXiv:2104.09864)."""
     queries = qkv.new_empty(qkv.shape[0], num_heads, kv_layer.shape[4])
-    run = _tokens_parallel if qkv.numel() >= _PARALLEL_ELEMENTS else _tokens_serial
-    run(
+    arguments = (
         qkv.numpy(),
         cos.numpy(),
         sin.numpy(),
@@ -53,6 +52,11 @@ def rotate_and_store(
         np.float32(eps),
         queries.numpy(),
     )
+    if qkv.numel() < _PARALLEL_ELEMENTS:
+        _tokens_serial(*arguments)
+    else:
+        with parallel_region:
+            _tokens_parallel(*arguments)
     return queries
 
 

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import torch
 
-from .numba_setup import FAST_MATH
+from .numba_setup import FAST_MATH, parallel_region
 from .types import FloatArray, IntArray
 from .vector_exp import exp_parts
 
@@ -22,8 +22,11 @@ def silu_and_mul(gate_up: torch.Tensor) -> torch.Tensor:
     Truth: reference.silu_and_mul (rtol 1e-5, atol 1e-6).  After Shazeer 2020, arXiv:2002.05202."""
     rows, columns = gate_up.shape[0], gate_up.shape[1] // 2
     out = gate_up.new_empty(rows, columns)
-    run = _rows_parallel if out.numel() >= _PARALLEL_ELEMENTS else _rows_serial
-    run(gate_up.numpy(), out.numpy())
+    if out.numel() < _PARALLEL_ELEMENTS:
+        _rows_serial(gate_up.numpy(), out.numpy())
+    else:
+        with parallel_region:
+            _rows_parallel(gate_up.numpy(), out.numpy())
     return out
 
 

@@ -6,6 +6,7 @@ config keys it reads; what differs between them is data in ModelConfig.  Not her
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -40,6 +41,18 @@ class CausalLM(ABC):
         self._norm = weights.take("model.norm.weight", (config.hidden_size,)).to(dtype, copy=True)
         head = self._embedding if config.tie_word_embeddings else weights.take("lm_head.weight", table).to(dtype)
         self._head = Linear(head)
+
+    @torch.inference_mode()
+    def warmup(self, on_progress: Callable[[str, float], None] | None = None) -> None:
+        """Make the first step as quick as the later ones: compile the kernels (once a machine), start the threads, and
+        read every weight once.  on_progress(what, fraction)."""
+        report = on_progress or (lambda what, fraction: None)
+        self.attention.warmup(lambda fraction: report("compiling kernels", fraction))
+        config = self.config
+        kv = KvStore(config.num_layers, 1, 1, config.num_kv_heads, config.head_dim, self.dtype)
+        zero, ends = torch.zeros(1, dtype=torch.int64), torch.tensor([0, 1], dtype=torch.int32)
+        batch = AttentionBatch(zero, zero, ends, ends[1:], ends[:1].view(1, 1), page_size=1)
+        self.logits(self.forward(zero, batch, kv))
 
     @torch.inference_mode()
     def forward(self, input_ids: torch.Tensor, batch: AttentionBatch, kv: KvStore) -> torch.Tensor:

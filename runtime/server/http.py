@@ -22,7 +22,7 @@ logger = logging.getLogger("forktree.server")
 SERVICE = web.AppKey("service", Service)
 EXCHANGE = web.RequestKey("exchange", Exchange)
 CLIENT_LEFT = 499  # nginx's status for it; no client sees it
-QUIET = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines: counted, not logged
+QUIET = frozenset({"/health", "/ready", "/health_generate", "/metrics"})  # asked every few seconds by machines: counted, not logged
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

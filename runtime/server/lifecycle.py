@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("forktree.server")
 
 KEEPALIVE_SECONDS = 75.0
+LINGER_SECONDS = 2.0  # to read on after refusing a body, so that the client gets to see the refusal
 HANDLER_SECONDS = 0.5  # after draining only the last bytes of answers are on their way
 CLOSE_SECONDS = 10.0
 
@@ -42,6 +43,7 @@ class Server:
             auto_decompress=False,  # a small body must not become a large one; 415 says so
             access_log=None,  # ours says more and less: counts, no query strings
             keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGER_SECONDS,
             shutdown_timeout=HANDLER_SECONDS,
         )
         self.address = ""

@@ -21,7 +21,7 @@ ROLES = {role: (f"<{role}>", f"</{role}>") for role in ("system", "user", "assis
 
 
 class FakeEngine:
-    def __init__(self, *, context_length: int = 200) -> None:
+    def __init__(self, *, context_length: int = 200, add_bos: bool = False) -> None:
         self.info = ModelInfo(
             name="fake-model",
             model_path="/models/fake",
@@ -33,7 +33,7 @@ class FakeEngine:
             tokenizer_path="/models/fake/tokenizer.json",
             num_pages=100,
             page_size=1,
-            add_bos=False,
+            add_bos=add_bos,
             chat_template=None,
         )
         self.is_alive = True

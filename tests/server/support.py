@@ -15,9 +15,9 @@ from tests.server.fake_engine import FakeEngine
 
 
 @dataclass
-class Client:
-    engine: FakeEngine
-    server: Server
+class Api:
+    """A server somewhere, as its clients see it."""
+
     http: aiohttp.ClientSession
 
     async def get(self, path: str) -> tuple[int, Any]:
@@ -52,6 +52,14 @@ class Client:
         return error
 
 
+@dataclass
+class Client(Api):
+    """A server of ours around a fake engine."""
+
+    engine: FakeEngine
+    server: Server
+
+
 async def _body(response: aiohttp.ClientResponse) -> Any:
     return await response.json() if response.content_type == "application/json" else await response.text()
 
@@ -59,10 +67,10 @@ async def _body(response: aiohttp.ClientResponse) -> Any:
 @asynccontextmanager
 async def serving(engine: FakeEngine | None = None, *, loaded: bool = True, **config: Any) -> AsyncIterator[Client]:
     engine = engine or FakeEngine()
-    server = Server(ServerConfig(port=0, **config), engine if loaded else None)
+    server = Server(ServerConfig(**{"port": 0, **config}), engine if loaded else None)
     await server.start()
     try:
         async with aiohttp.ClientSession(server.address) as http:
-            yield Client(engine, server, http)
+            yield Client(http, engine, server)
     finally:
         await server.stop()

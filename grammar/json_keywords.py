@@ -1,0 +1,189 @@
+"""The one table of JSON Schema keywords: enforced, ignored because they say nothing about validity, or refused.
+
+A keyword that is in no table has no meaning in JSON Schema and is ignored, unless it looks like a slip of the pen for
+one that has: then it is refused, since to ignore it would loosen the schema silently."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+
+from .errors import SchemaError
+
+TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+# keyword -> what its value must be (for messages), and a test of it
+_Test = Callable[[object], bool]
+
+
+def _count(value: object) -> bool:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return whole and not isinstance(value, bool) and value >= 0  # type: ignore[operator]
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _schema(value: object) -> bool:
+    return isinstance(value, (dict, bool))
+
+
+def _schemas(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_schema, value))
+
+
+def _named_schemas(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_schema, value.values()))
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _type(value: object) -> bool:
+    names = [value] if isinstance(value, str) else value
+    return isinstance(names, list) and bool(names) and all(name in TYPES for name in names)
+
+
+_A_STRING: tuple[str, _Test] = ("a string", lambda v: isinstance(v, str))
+_A_COUNT: tuple[str, _Test] = ("a whole number, not negative", _count)
+_A_NUMBER: tuple[str, _Test] = ("a number", _number)
+_A_SCHEMA: tuple[str, _Test] = ("a schema (an object or a boolean)", _schema)
+_SCHEMAS: tuple[str, _Test] = ("a list of schemas, not empty", _schemas)
+_NAMED: tuple[str, _Test] = ("an object whose values are schemas", _named_schemas)
+
+ENFORCED: Mapping[str, tuple[str, _Test]] = {
+    "type": ("one of " + ", ".join(TYPES) + ", or a list of these", _type),
+    "enum": ("a list, not empty", lambda v: isinstance(v, list) and bool(v)),
+    "const": ("any value", lambda v: True),
+    "$ref": _A_STRING,
+    "allOf": _SCHEMAS,
+    "anyOf": _SCHEMAS,
+    "oneOf": _SCHEMAS,
+    "minLength": _A_COUNT,
+    "maxLength": _A_COUNT,
+    "pattern": _A_STRING,
+    "format": _A_STRING,
+    "minimum": _A_NUMBER,
+    "maximum": _A_NUMBER,
+    "exclusiveMinimum": ("a number (in draft 4: a boolean)", lambda v: _number(v) or isinstance(v, bool)),
+    "exclusiveMaximum": ("a number (in draft 4: a boolean)", lambda v: _number(v) or isinstance(v, bool)),
+    "multipleOf": ("a number above 0", lambda v: _number(v) and v > 0),  # type: ignore[operator]
+    "items": ("a schema, or a list of schemas", lambda v: _schema(v) or (isinstance(v, list) and all(map(_schema, v)))),
+    "prefixItems": _SCHEMAS,
+    "additionalItems": _A_SCHEMA,
+    "minItems": _A_COUNT,
+    "maxItems": _A_COUNT,
+    "uniqueItems": ("a boolean", lambda v: isinstance(v, bool)),  # where it cannot fail; else refused
+    "properties": _NAMED,
+    "required": ("a list of strings", _strings),
+    "additionalProperties": _A_SCHEMA,
+    "minProperties": _A_COUNT,
+    "maxProperties": _A_COUNT,
+    "discriminator": ("an object", lambda v: isinstance(v, (dict, str))),  # OpenAPI: its property is required
+}
+
+_ABOUT = ("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly")
+_STRUCTURE = ("$schema", "$id", "id", "$anchor", "$comment", "$defs", "definitions", "$vocabulary")
+_CONTENT = ("contentMediaType", "contentEncoding", "contentSchema", "externalDocs", "xml")
+IGNORED = frozenset((*_ABOUT, *_STRUCTURE, *_CONTENT))
+
+# keyword -> the type that it speaks of ("" for any): for other types it says nothing
+REFUSED: Mapping[str, str] = {
+    "not": "",
+    "if": "",
+    "dependentSchemas": "object",
+    "dependentRequired": "object",
+    "dependencies": "object",
+    "patternProperties": "object",
+    "propertyNames": "object",
+    "unevaluatedProperties": "object",
+    "unevaluatedItems": "array",
+    "contains": "array",
+    "$dynamicRef": "",
+    "$recursiveRef": "",
+    "$dynamicAnchor": "",
+    "$recursiveAnchor": "",
+    "nullable": "",
+    "disallow": "",
+    "divisibleBy": "number",
+    "extends": "",
+}
+
+HINTS: Mapping[str, str] = {
+    "not": "State what is allowed instead: enum, anyOf, additionalProperties: false.",
+    "if": "Write anyOf with one complete object per case.",
+    "nullable": 'Write anyOf: [..., {"type": "null"}], or add "null" to the list of types.',
+    "patternProperties": "Name the properties, or use additionalProperties with one schema for all of them.",
+    "propertyNames": "Name the properties.",
+    "dependencies": "Write anyOf with one complete object per case.",
+    "dependentRequired": "Write anyOf with one complete object per case.",
+    "dependentSchemas": "Write anyOf with one complete object per case.",
+    "uniqueItems": "Enforced for arrays: items, prefixItems, minItems, maxItems.",
+    "contains": "Enforced for arrays: items, prefixItems, minItems, maxItems.",
+    "unevaluatedProperties": "Use additionalProperties.",
+    "unevaluatedItems": "Use items.",
+    "$dynamicRef": "Use $ref.",
+    "$recursiveRef": "Use $ref.",
+    "oneOf": "Use anyOf if the members may overlap; or tell them apart by a required property with a const.",
+}
+
+_NEVER_FALSE: Mapping[str, tuple[object, ...]] = {
+    "nullable": (False,),
+    "patternProperties": ({},),
+    "propertyNames": (True, {}),
+    "dependencies": ({},),
+    "dependentRequired": ({},),
+    "dependentSchemas": ({},),
+    "unevaluatedProperties": (True, {}),
+    "unevaluatedItems": (True, {}),
+    "not": (False,),
+}
+
+# Words that happen to resemble keywords but are common in schemas as they are.
+_NOT_SLIPS = frozenset(
+    {"types", "name", "item", "examples", "required_", "anchor", "defs", "ref", "description_", "option"}
+)
+_LOOKED_AT = sorted(
+    k for k in {*ENFORCED, *REFUSED, "then", "else", "minContains", "maxContains"} if len(k) > 4 and k.isalnum()
+)
+
+
+def check_keywords(schema: Mapping[str, object], pointer: str) -> None:
+    """SchemaError for the first keyword of a schema object that is malformed, refused or misspelled."""
+    types = schema.get("type")
+    names = [types] if isinstance(types, str) else types if isinstance(types, list) else list(TYPES)
+    for keyword, value in schema.items():
+        if keyword in ENFORCED:
+            wanted, test = ENFORCED[keyword]
+            if not test(value):
+                raise SchemaError(f"must be {wanted}", pointer=pointer, keyword=keyword, value=value)
+        elif keyword in REFUSED:
+            speaks_of = REFUSED[keyword]
+            irrelevant = (
+                bool(speaks_of) and speaks_of not in names and not (speaks_of == "number" and "integer" in names)
+            )
+            harmless = any(value is v or (v == {} == value) for v in _NEVER_FALSE.get(keyword, ()))
+            if keyword == "if" and not {"then", "else"} & schema.keys():
+                harmless = True
+            if not irrelevant and not harmless:
+                refuse(keyword, value, pointer)
+        elif keyword not in IGNORED:
+            _check_spelling(keyword, value, pointer)
+
+
+def refuse(keyword: str, value: object, pointer: str, why: str = "cannot be enforced token by token") -> None:
+    raise SchemaError(why, pointer=pointer, keyword=keyword, value=value, hint=HINTS.get(keyword, ""))
+
+
+def _check_spelling(keyword: str, value: object, pointer: str) -> None:
+    plain = keyword.replace("_", "").replace("-", "").lower()
+    if keyword in _NOT_SLIPS or len(plain) < 5 or keyword.startswith(("x-", "_", "@", "$")):
+        return
+    for known in _LOOKED_AT:
+        low = known.lower()
+        near = plain == low or difflib.SequenceMatcher(None, plain, low).ratio() >= 0.87
+        if keyword != known and near and keyword not in ("readonly", "uniqueItem"):
+            hint = f"Did you mean {known}?"
+            raise SchemaError("is no keyword of JSON Schema", pointer=pointer, keyword=keyword, value=value, hint=hint)

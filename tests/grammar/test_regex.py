@@ -1,0 +1,185 @@
+"""forktree.grammar.regex against Python's re, and its errors."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from forktree.grammar import Constraint, GrammarError, RegexError, check
+from forktree.grammar.expressions import NOTHING, Expressions
+from forktree.grammar.limits import Budget
+from forktree.grammar.regex import compile_regex, matching, parse
+from forktree.grammar.char_classes import python_class, utf8_writer
+
+
+def accepts(expressions: Expressions, start: int, text: bytes) -> bool:
+    for byte in text:
+        start = next((left for members, left in expressions.derivatives(start) if members >> byte & 1), NOTHING)
+    return expressions.nullable[start]
+
+
+def compiled(pattern: str) -> tuple[Expressions, int]:
+    expressions = Expressions(Budget())
+    return expressions, compile_regex(pattern, expressions)
+
+
+PATTERNS = [
+    "", "a", "abc", "a|b|", "(a|ab)(c|bcd)", "a*", "a+b?", "(ab)*", "(a*)*", "(a|b)*abb", "a{2}", "a{2,}", "a{2,4}", "a{,3}", "a{0}", "a{,}",
+    "(a{2,3}){2}", "(a{2}){1,3}", "((a?)b?){3}", "(ab?){2,4}c", "[abc]", "[^abc]", "[a-c1-3]+", "[]a]", "[^]a]", "[a\\]b]", "[-a]", "[a-]",
+    "\\d+", "\\D", "\\w+", "\\W", "\\s", "\\S+", "[\\d_]+", "[^\\w]", "[\\s\\S]", ".", ".*", "(?s).*", "(?i)ab", "(?i)[^a]", "(?i:a)b", "(?i)k",
+    "(?i)ſ", "(?i)ß", "(?i)[à-ö]+", "(?i)ǆ", "(?i)İ", "(?i)µ", "(?a)\\w+", "(?a)\\d", "(?ai)k", "(?s-i:.)", "a*?", "a+?b", "a{1,2}?", "(?:ab|c)+", "(?P<x>a)b",
+    "^a$", "^$", "^a|b$", "(^a|b)c", "a?^b", "^(a|b)$", "\\Aab\\Z", "a\\|b", "\\.\\*", "\\x41\\u00e9\\n\\t", "[\\x00-\\x1f]", "é+", "[à-ü]", "日本|語", "[😀-😂]",
+    "\\N{BULLET}", "\\U0001F600", "\\101", "\\0", "[\\0-\\7]", "a{", "a{x}", "{}", "a{1", "a{1,2,3}", "x{3,5}y", "}", "]", "a]",
+    "-?(0|[1-9]\\d*)(\\.\\d+)?", "(\\d{3}-)?\\d{3}-\\d{4}", "(yes|no|maybe)", "((a|b)c?){0,3}d", "(?:[01]\\d|2[0-3]):[0-5]\\d",
+]  # fmt: skip
+
+TEXTS = [
+    "", "a", "b", "c", "d", "ab", "abc", "abb", "aabb", "abcd", "abbcd", "aa", "aaa", "aaaa", "aaaaa", "aaaaaa", "aaaaaaa", "abab", "ba", "bc", "ac", "A", "AB", "aB",
+    "1", "12", "٣", "_", " ", "\t", "\n", "a\n", "\na", "\xa0", "-", "]", "\\", "é", "É", "ß", "ẞ", "ſ", "s", "S", "k", "K", "K", "ǅ", "ǆ", "İ", "i", "I", "ı", "µ", "μ",
+    "日本", "語", "日", "😀", "😁", "😃", "•", ".*", "a|b", "Aé\n\t", "a{", "a{x}", "{}", "a{1", "}", "a]", "&", "\x00", "\x05", "\x1c", "0", "-1", "10.5", "01", "123-4567", "yes", "maybe",
+    "xxxy", "xxy", "xxxxxxy", "12:34", "24:00", "a{1,2,3}", "Ā", "ö", "Ö", "÷",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_matches_what_re_fullmatch_matches(pattern: str) -> None:
+    expressions, start = compiled(pattern)
+    oracle = re.compile(pattern)
+    for text in TEXTS:
+        assert accepts(expressions, start, text.encode()) == (oracle.fullmatch(text) is not None), (pattern, text)
+
+
+ATOMS = st.sampled_from(["a", "b", "c", "é", ".", "[ab]", "[^a]", "\\d", "\\w", "[a-cé]", "1"])
+TREES = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=4).map("".join),
+        st.lists(inner, min_size=2, max_size=3).map(lambda parts: "(" + "|".join(parts) + ")"),
+        inner.map(lambda part: f"(?:{part})"),
+        st.tuples(inner, st.sampled_from(["*", "+", "?", "{2}", "{1,2}", "{0,3}", "{2,}", "*?", "{,2}"])).map(
+            lambda pair: f"(?:{pair[0]}){pair[1]}"
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@given(TREES, st.lists(st.text("abcé1 ", max_size=7), min_size=1, max_size=8))
+@example("(?:(?:a)*)*(?:(a|b))+", ["", "ab", "b"])
+@settings(max_examples=150, deadline=None)
+def test_random_patterns_match_what_re_fullmatch_matches(pattern: str, texts: list[str]) -> None:
+    expressions, start = compiled(pattern)
+    oracle = re.compile(pattern)
+    for text in texts:
+        assert accepts(expressions, start, text.encode()) == (oracle.fullmatch(text) is not None), (pattern, text)
+
+
+@given(st.binary(max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_any_character_means_valid_utf8_and_nothing_else(raw: bytes) -> None:
+    expressions, start = compiled("(?s).*")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        assert not accepts(expressions, start, raw)
+    else:
+        assert accepts(expressions, start, raw)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("letter", "dws")
+def test_character_classes_are_those_of_re_over_all_of_unicode(letter: str) -> None:
+    every = "".join(chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000)
+    expected = set(re.findall(rf"\{letter}", every))
+    found = {chr(c) for low, high in python_class(letter) for c in range(low, high + 1)}
+    assert found == expected
+
+
+@pytest.mark.parametrize("seed", "kKſsßİiıµμǆǅΣσςéÅåÅ")
+def test_ignoring_case_is_that_of_re_over_the_basic_plane(seed: str) -> None:
+    expressions, start = compiled(f"(?i){seed}")
+    oracle = re.compile(f"(?i){seed}")
+    for code in (*range(0x600), *range(0x1E00, 0x2200)):
+        assert accepts(expressions, start, chr(code).encode()) == (oracle.fullmatch(chr(code)) is not None), chr(code)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "offset"),
+    [
+        ("(ab|*c)+", 4), ("a**", 2), ("a{2}{3}", 4), ("(a", 0), ("a)", 1), ("[a", 0), ("a\\", 1), ("[z-a]", 1), ("a{3,2}", 1), ("(?=a)b", 0), ("a(?!b)", 1),
+        ("(?<=a)b", 0), ("(?<!a)b", 0), ("(?>a)", 0), ("(a)\\1", 3), ("(?P<x>a)(?P=x)", 8), ("\\bword\\b", 0), ("a\\B", 1), ("a++", 2), ("a*+", 2), ("\\p{L}", 0),
+        ("a^b", 1), ("a$b", 1), ("(?m)^a", 2), ("(?x)a b", 2), ("(?P<1>a)", 4), ("(?P<x>a)(?P<x>b)", 12), ("\\xZZ", 0), ("(?(1)a)", 0), ("(a|^b)*", 3), ("+a", 0),
+        ("a|*", 2), ("[\\d-z]", 1), ("\\u12", 0), ("\\q", 0), ("\\ud800", 0), ("a{9999999}", 1), ("(?#c)a", 0), ("a$\\n?", 1),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_refused_at_its_offset(pattern: str, offset: int) -> None:
+    with pytest.raises(RegexError) as caught:
+        check(Constraint.regex(pattern))
+    assert (caught.value.pattern, caught.value.offset) == (pattern, offset), str(caught.value)
+    assert f"at offset {offset}" in str(caught.value)
+
+
+def test_the_error_text_shows_the_pattern_and_a_caret_below_the_place() -> None:
+    with pytest.raises(RegexError) as caught:
+        check(Constraint.regex("(ab|*c)+"))
+    assert str(caught.value).splitlines() == [
+        "nothing to repeat at offset 4",
+        "    (ab|*c)+",
+        "        ^   write \\* for the sign",
+    ]
+
+
+def test_a_long_pattern_is_cut_around_its_caret() -> None:
+    with pytest.raises(RegexError) as caught:
+        check(Constraint.regex("a" * 500 + "(" + "b" * 500))
+    _, shown, caret = str(caught.value).splitlines()
+    assert len(shown) < 120
+    assert shown[caret.index("^")] == "("
+
+
+@pytest.mark.parametrize("pattern", ["[^\\s\\S]", "a[^\\w\\W]", "(?s)[^.\\n]$^a"])
+def test_a_pattern_that_matches_nothing_is_refused(pattern: str) -> None:
+    with pytest.raises(RegexError):
+        check(Constraint.regex(pattern))
+
+
+def test_ecma_search_finds_the_pattern_anywhere() -> None:
+    for pattern, texts in {
+        "b": {"abc": True, "b": True, "ac": False},
+        "^a": {"abc": True, "ba": False},
+        "c$": {"abc": True, "cb": False, "c\n": False},
+        "^a|c$": {"ab": True, "bc": True, "bab": False},
+        "^(foo|bar)$": {"foo": True, "foobar": False},
+        "(^a)|b": {"ax": True, "xb": True, "xa": False},
+        "": {"": True, "x": True},
+        "^$": {"": True, "x": False},
+        "\\d": {"x1": True, "٣": False},
+        "^.$": {"a": True, "\n": False, "\r": False, "\u2028": False},
+        "\\u{1F600}": {"😀": True, "x": False},
+        "\\ud83d\\ude00": {"😀": True},
+        "[^]": {"\n": True, "": False},
+        "^\\cJ$": {"\n": True},
+    }.items():
+        expressions = Expressions(Budget())
+        start = matching(parse(pattern, "ecma"), pattern, expressions, utf8_writer(expressions), search=True)
+        for text, expected in texts.items():
+            assert accepts(expressions, start, text.encode()) == expected, (pattern, text)
+
+
+@given(st.text("ab()[]{}|*+?\\^$.-,1dwsbB:=!<>Pi\n", max_size=12))
+@settings(max_examples=400, deadline=None)
+def test_any_text_is_compiled_as_re_does_or_refused(pattern: str) -> None:
+    try:
+        expressions, start = compiled(pattern)
+    except GrammarError:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sets that a future re might read as nested
+        oracle = re.compile(pattern)
+    for text in ("", "a", "b", "ab", "1", "aa", "-", "\n", "a1"):
+        assert accepts(expressions, start, text.encode()) == (oracle.fullmatch(text) is not None), (pattern, text)

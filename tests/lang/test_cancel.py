@@ -1,0 +1,178 @@
+"""Programs that nobody can read any more stop generating."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+
+import pytest
+
+import forktree as ft
+from tests.support.scripted_backend import HANG, Reply, ScriptedBackend, settle, wait_until
+
+
+def test_cancel_closes_the_backends_requests_and_wakes_readers() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+        forks = s.fork(2)
+        forks += ft.gen("y")
+        wait_until(lambda: backend.num_running == 1)
+        s.cancel()
+        with pytest.raises(ft.ProgramCancelled):
+            s["x"]
+        with pytest.raises(ft.ProgramCancelled):
+            forks[0]["y"]
+
+    backend = ScriptedBackend(HANG)
+    program.run(backend=backend)
+    assert (backend.num_cancelled, backend.num_running, len(backend.requests)) == (1, 0, 1)
+
+
+def test_a_program_that_raises_stops_all_its_branches() -> None:
+    kept = []
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        forks = s.fork(3)
+        forks += ft.gen("x")
+        kept.append(forks)  # still referenced, as it is by a traceback
+        wait_until(lambda: backend.num_running == 3)
+        raise RuntimeError("stop")
+
+    backend = ScriptedBackend(HANG)
+    with pytest.raises(RuntimeError):
+        program.run(backend=backend)
+    settle()
+    assert (backend.num_running, backend.num_cancelled) == (0, 3)
+    with pytest.raises(ft.ProgramCancelled, match="program 'program' raised RuntimeError"):
+        kept[0][0]["x"]
+
+
+def test_branches_that_are_dropped_stop_generating() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        forks = s.fork(2)
+        forks += ft.gen("x")
+        wait_until(lambda: backend.num_running == 2)
+        del forks
+        wait_until(lambda: backend.num_running == 0)
+
+    backend = ScriptedBackend(HANG)
+    program.run(backend=backend)
+    assert backend.num_cancelled == 2
+
+
+def test_branches_that_are_dropped_before_their_fork_never_start() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+        forks = s.fork(2)
+        forks += ft.gen("y")
+        del forks
+        settle()
+        s.cancel()
+        s.error()
+
+    backend = ScriptedBackend(HANG)
+    program.run(backend=backend)
+    assert len(backend.requests) == 1
+
+
+def test_a_branch_keeps_its_parent_going_as_far_as_the_fork() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> str:
+        def branch_only() -> ft.ProgramState:
+            middle = s.fork(1)[0]
+            middle += "a " + ft.gen("x")
+            return middle.fork(1)[0]  # `middle` and its group are dropped here
+
+        branch = branch_only()
+        gc.collect()
+        branch += " b"
+        return branch.text()
+
+    assert program.run(backend=ScriptedBackend("v")).ret_value == "a v b"
+
+
+def test_a_stream_that_is_dropped_stops_generating() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        try:
+            s += ft.gen("x")
+            s["x"]
+        finally:
+            ended.append(True)
+
+    ended: list[bool] = []
+    backend = ScriptedBackend(Reply("some text", hang=True))
+    for piece in program.stream(backend=backend):
+        assert piece
+        break
+    wait_until(lambda: backend.num_running == 0)
+    assert backend.num_cancelled == 1
+    assert ended == [True]
+
+
+def test_a_stream_can_be_cancelled_by_whoever_reads_it() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+        s["x"]
+
+    backend = ScriptedBackend(HANG)
+    state = program.stream(backend=backend)
+    state.cancel()
+    with pytest.raises(ft.ProgramCancelled):
+        state["x"]
+    with pytest.raises(ft.ProgramCancelled):
+        list(state.text_iter())
+    settle()
+    assert backend.num_running == 0
+
+
+def test_an_interrupted_run_stops_generating(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ScriptedBackend(HANG)
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+        wait_until(lambda: backend.num_running == 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program.run(backend=backend)
+    wait_until(lambda: backend.num_running == 0)
+    with pytest.raises(KeyboardInterrupt):
+        program.run_batch([{}] * 3, backend=backend)
+    wait_until(lambda: backend.num_running == 0)
+
+
+def test_a_batch_that_is_left_early_ends_the_programs_that_still_run() -> None:
+    @ft.function
+    def program(s: ft.ProgramState, i: int) -> None:
+        s += f"{i}" + ft.gen("x")
+        s["x"]
+
+    backend = ScriptedBackend(lambda prompt, _: "quick" if prompt == "0" else HANG)
+    states = program.run_batch([{"i": i} for i in range(4)], generator_style=True, backend=backend)
+    assert next(states)["x"] == "quick"
+    states.close()
+    wait_until(lambda: backend.num_running == 0)
+
+
+def test_no_threads_are_left_but_the_one_loop() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        forks = s.fork(50)
+        forks += ft.gen("x")
+        forks.join()
+
+    before = set(threading.enumerate())
+    program.run_batch([{}] * 5, backend=ScriptedBackend())
+    list(program.stream(backend=ScriptedBackend()))
+    asyncio.run(program.arun(backend=ScriptedBackend()))
+    new = [thread.name for thread in set(threading.enumerate()) - before]
+    assert set(new) <= {"forktree-lang"}
+    assert [thread.name for thread in threading.enumerate()].count("forktree-lang") == 1

@@ -1,0 +1,39 @@
+"""A scheduler that proves after every move that no page is lost or owned twice."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forktree.radix_cache import check
+from forktree.runtime.request import Span, Step
+from forktree.runtime.scheduler import Scheduler
+
+
+class CheckedScheduler(Scheduler):
+    def plan(self) -> Step | None:
+        step = super().plan()
+        check_pages(self)
+        return step
+
+    def land(self, span: Span, token_id: int | None) -> bool:
+        alive = super().land(span, token_id)
+        check_pages(self)
+        return alive
+
+
+def check_pages(scheduler: Scheduler) -> None:
+    """Every page belongs to the free list, a tree node or one request; the counts agree; shared pages are locked."""
+    pool, tree = scheduler.pool, scheduler.tree
+    check(tree)
+    owners = np.zeros(pool.num_pages, np.int64)
+    owners[pool._is_free] += 1
+    for node in tree.nodes():
+        owners[node.pages] += 1
+    for request in scheduler._holding.values():
+        owners[request.pages[request.num_shared_pages : request.num_pages]] += 1
+    assert (owners == 1).all(), f"pages with 0 or several owners: {np.flatnonzero(owners != 1).tolist()}"
+    assert pool.num_free + tree.num_cached_pages + scheduler.num_running_pages == pool.num_pages
+    for request in scheduler._holding.values():
+        if request.node is not None:
+            assert request.node.lock_count > 0
+            assert request.node.end == request.num_shared_pages * tree.page_size
