@@ -1,5 +1,5 @@
-"""Tree of thought: use each number once to make 24.  The model proposes moves, a regex admits only legal ones, and every
-level of the tree is one batch: its branches share the whole path above them."""
+"""Tree of thought: use each number once to make 24.  The model proposes moves, a regex leaves it only legal ones, and
+every level of the tree runs as one batch whose branches share the path above them."""
 
 import re
 from itertools import permutations
@@ -23,12 +23,10 @@ Numbers: 10 24
 def moves(numbers):
     """Every legal move, as the model would write it -> the numbers it leaves."""
     found = {}
-    for a, b in permutations(numbers, 2):
-        rest = list(numbers)
-        rest.remove(a)
-        rest.remove(b)
-        for sign, result in (("+", a + b), ("-", a - b), ("*", a * b)):
-            if a >= b:
+    for i, j in permutations(range(len(numbers)), 2):
+        a, b, rest = numbers[i], numbers[j], [n for k, n in enumerate(numbers) if k not in (i, j)]
+        if a >= b:
+            for sign, result in (("+", a + b), ("-", a - b), ("*", a * b)):
                 found[f"{a} {sign} {b} = {result}"] = sorted([*rest, result])
     return found
 
@@ -36,24 +34,22 @@ def moves(numbers):
 @ft.function
 def make_24(s, numbers):
     s += EXAMPLES
-    frontier, solutions = [(s, sorted(numbers), [])], []
+    frontier, solutions = [(s, sorted(numbers), ())], []
     while frontier:
         thoughts = [(branch, *rest) for state, *rest in frontier for branch in state.fork(WIDTH)]
         for seed, (branch, left, _) in enumerate(thoughts):
             branch += f"\nNumbers: {' '.join(map(str, left))}\nMove: "
             branch += ft.gen("move", regex="|".join(map(re.escape, moves(left))), temperature=1.5, seed=seed)
-        reached = {}  # two branches that thought the same thing are one
-        for branch, left, path in thoughts:
-            move = branch["move"]
-            reached[(*path, move)] = (branch, moves(left)[move], [*path, move])
+        steps = [(branch, moves(left)[branch["move"]], (*path, branch["move"])) for branch, left, path in thoughts]
+        reached = {path: (branch, left, path) for branch, left, path in steps}  # the same thought twice is one thought
         solutions += [path for _, left, path in reached.values() if left == [24]]
-        frontier = [state for state in reached.values() if len(state[1]) > 1]
+        frontier = [step for step in reached.values() if len(step[1]) > 1]
     s["solutions"] = solutions
 
 
 def main():
     with ft.Runtime() as runtime:
-        for numbers in ([2, 3, 4], [3, 5, 9]):
+        for numbers in ([2, 3, 4], [2, 2, 6]):
             found = make_24.run(numbers, backend=runtime)["solutions"]
             print(numbers, "->", " or ".join("; ".join(path) for path in found) or "not found")
 

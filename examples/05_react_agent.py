@@ -4,9 +4,7 @@ import sqlite3
 
 import forktree as ft
 
-EXAMPLES = """Answer each question by asking the table people(name, job, age, city).
-
-Question: What is the job of the person who lives in Lisbon?
+EXAMPLES = """Question: What is the job of the person who lives in Lisbon?
 Thought: I need to know who lives in Lisbon.
 Action: SELECT name FROM people WHERE city = 'Lisbon'
 Observation: Maria
@@ -15,9 +13,18 @@ Action: SELECT job FROM people WHERE name = 'Maria'
 Observation: nurse
 Thought: I know the answer.
 Answer: Maria is a nurse.
+
+Question: How old is the person who lives in Rome?
+Thought: I need to know who lives in Rome.
+Action: SELECT name FROM people WHERE city = 'Rome'
+Observation: Luca
+Thought: I need the age of Luca.
+Action: SELECT age FROM people WHERE name = 'Luca'
+Observation: 18
+Thought: I know the answer.
+Answer: Luca is 18 years old.
 """
-COLUMN = "(name|job|age|city)"
-QUERY = f" SELECT {COLUMN} FROM people WHERE {COLUMN} = '[A-Za-z0-9]{{1,12}}'"  # what the model can't leave
+QUERY = r" SELECT (name|job|age|city) FROM people WHERE (name|job|city) = '[A-Za-z]{1,12}'"  # it can write nothing else
 
 
 @ft.function
@@ -37,7 +44,7 @@ def agent(s, question, database, most_steps=4):
 def main():
     database = sqlite3.connect(":memory:")
     database.execute("CREATE TABLE people (name, job, age, city)")
-    people = [("Anna", "baker", 41, "Oslo"), ("John", "teacher", 52, "Dublin"), ("Chen", "painter", 33, "Rome")]
+    people = [("Anna", "baker", 41, "Oslo"), ("John", "teacher", 52, "Dublin"), ("Chen", "painter", 33, "Paris")]
     database.executemany("INSERT INTO people VALUES (?, ?, ?, ?)", people)
     with ft.Runtime() as runtime:
         state = agent.run("How old is the person who lives in Dublin?", database, temperature=0, backend=runtime)

@@ -1,4 +1,5 @@
-"""Retrieval over this repository's own documents: sqlite's full-text index finds passages, a branch per passage reads it."""
+"""Retrieval over this repository's own documents: sqlite's full-text index finds passages, the model selects the
+sentence that the question makes likelier than it is by itself.  Such an answer is always found in the documents."""
 
 import re
 import sqlite3
@@ -7,44 +8,42 @@ from pathlib import Path
 import forktree as ft
 
 ROOT = Path(__file__).resolve().parents[1]
+QUESTIONS = ["Who owns a page?", "What goes first when pages are short?", "How is a GGUF file loaded?"]
 
 
 def index():
-    """An FTS5 table of every paragraph of README.md and docs/."""
+    """An FTS5 table of every paragraph and list item of README.md and docs/; tables and code are left out."""
     database = sqlite3.connect(":memory:")
     database.execute("CREATE VIRTUAL TABLE passages USING fts5(source, text, tokenize = 'porter')")
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]:
-        paragraphs = [part for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")) if 80 < len(part) < 900]
-        rows = [(str(path.relative_to(ROOT)), " ".join(part.split())) for part in paragraphs]
+        text = re.sub(r"```.*?```| \([^)]*`[^)]*\)|\*\*.*?\*\*", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        passages = [" ".join(part.split()) for part in re.split(r"\n\s*\n|\n(?:- |\d+\. )", text)]
+        rows = [(path.name, part) for part in passages if len(part) > 80 and "|" not in part]
         database.executemany("INSERT INTO passages VALUES (?, ?)", rows)
     return database
 
 
 def search(database, question, limit=3):
-    words = " OR ".join(word for word in re.findall(r"\w{3,}", question) if word.lower() not in {"who", "what", "the"})
-    return database.execute(
-        "SELECT source, text FROM passages WHERE passages MATCH ? ORDER BY rank LIMIT ?", (words, limit)
-    )
+    """The best passages as {sentence: source}."""
+    words = " OR ".join(re.findall(r"\w{3,}", question))
+    best = "SELECT source, text FROM passages WHERE passages MATCH ? ORDER BY rank LIMIT ?"
+    found = database.execute(best, (words, limit)).fetchall()
+    return {f" {sentence}": source for source, text in found for sentence in re.split(r"(?<=[.:;])\s+", text)}
 
 
 @ft.function
-def answer(s, question, passages):
-    s += ft.system("Answer the question from the passage, in one sentence.")
-    branches = s.fork(len(passages))
-    for branch, (_, text) in zip(branches, passages):
-        branch += ft.user(f"Passage: {text}\n\nQuestion: {question}")
-        branch += ft.assistant(ft.gen("answer", max_tokens=40, stop="\n", return_logprob=True))
-    branches.join()
+def answer(s, question, sentences):
+    s += f"Question: {question}\nAnswer:"
+    s += ft.select("answer", sentences, choices_method=ft.unconditional_likelihood_normalized)
 
 
 def main():
-    question = "Who can own a page of the cache?"
-    passages = search(index(), question).fetchall()
+    database = index()
+    found = [search(database, question) for question in QUESTIONS]
     with ft.Runtime() as runtime:
-        state = answer.run(question, passages, temperature=0, backend=runtime)
-        print(question)
-        for (source, _), text in zip(passages, state["answer"]):
-            print(f"- {source}: {text.strip()}")
+        states = answer.run_batch(list(zip(QUESTIONS, map(list, found))), backend=runtime)
+        for question, sentences, state in zip(QUESTIONS, found, states):
+            print(f"{question}\n  {state['answer'].strip()}  ({sentences[state['answer']]})")
 
 
 if __name__ == "__main__":

@@ -1,36 +1,48 @@
-"""A judge by branch, solve, merge: one branch per criterion reads the same essay, then the verdicts meet in one summary."""
+"""A judge by branch, solve and merge: a branch per criterion, in it a branch per reply, and the grades of all leaves
+merged into one ranking.  The grade of a leaf is how likely the judge finds "yes"."""
 
 import forktree as ft
 
-ESSAY = """Small libraries matter. They lend tools as well as books, they are warm in winter, and nobody has to buy
-anything to stay. Last year our branch counted nine thousand visits in a town of six thousand people."""
-CRITERIA = ["clarity", "originality", "evidence"]
-GRADES = [" poor", " fair", " good", " excellent"]
+REPLIES = [
+    "Thank you for your question! Hold the power button for ten seconds and the router will restart.",
+    "You broke it yourself, you fool.",
+    "Some routers break, some do not.",
+]
+CRITERIA = {
+    "Polite": [
+        ("Thank you for writing, we are happy to help.", "yes"),
+        ("Go away and read the manual.", "no"),
+        ("Good morning, I hope this solves it.", "yes"),
+        ("What a stupid question.", "no"),
+    ],
+    "Concrete": [
+        ("Press the red button for ten seconds.", "yes"),
+        ("Try some things.", "no"),
+        ("Open the settings and choose a new password.", "yes"),
+        ("It depends.", "no"),
+    ],
+}
 
 
 @ft.function
-def judge(s, essay):
-    s += ft.system("You are a strict but fair judge of essays.")
-    s += ft.user(f"Read this essay.\n\n{essay}")
-    s += ft.assistant("I have read it.")
-    branches = s.fork(len(CRITERIA))
-    for branch, criterion in zip(branches, CRITERIA):
-        branch += ft.user(f"Judge the {criterion} of the essay in one sentence.")
-        branch += ft.assistant(ft.gen("reason", max_tokens=40, stop="\n"))
-        branch += ft.user(f"Grade the {criterion}: poor, fair, good or excellent?")
-        branch += ft.assistant(f"The {criterion} is" + ft.select("grade", GRADES))
-    branches.join()
-    grades = [f"{criterion}:{grade}" for criterion, grade in zip(CRITERIA, s["grade"])]
-    s += ft.user(f"Your grades are {', '.join(grades)}. Sum up your judgement in one sentence.")
-    s += ft.assistant(ft.gen("verdict", max_tokens=40, stop="\n"))
+def judge(s, replies):
+    s += "A judge reads what a help desk replied.\n\n"
+    leaves = {}
+    for branch, (criterion, examples) in zip(s.fork(len(CRITERIA)), CRITERIA.items()):
+        branch += "".join(f"Reply: {reply}\n{criterion}: {grade}\n\n" for reply, grade in examples)
+        for leaf, reply in zip(branch.fork(len(replies)), replies):
+            leaf += f"Reply: {reply}\n{criterion}:" + ft.select("grade", [" yes", " no"])
+            leaves[criterion, reply] = leaf
+    s["grades"] = {key: leaf.get_meta_info("grade")["distribution"][0] for key, leaf in leaves.items()}
 
 
 def main():
     with ft.Runtime() as runtime:
-        state = judge.run(ESSAY, temperature=0, backend=runtime)
-        for criterion, grade, reason in zip(CRITERIA, state["grade"], state["reason"]):
-            print(f"{criterion}:{grade}. {reason}")
-        print("verdict:", state["verdict"])
+        grades = judge.run(REPLIES, backend=runtime)["grades"]
+    totals = {reply: sum(grades[criterion, reply] for criterion in CRITERIA) for reply in REPLIES}
+    for reply in sorted(totals, key=totals.get, reverse=True):
+        shown = ", ".join(f"{criterion.lower()} {grades[criterion, reply]:.2f}" for criterion in CRITERIA)
+        print(f"{totals[reply]:.2f}  ({shown})  {reply}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Text in, typed objects out: the schema comes from a pydantic model, so what the model writes always loads into it."""
 
-import forktree as ft
 from pydantic import BaseModel, Field
+
+import forktree as ft
 
 
 class Person(BaseModel):

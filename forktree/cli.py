@@ -102,7 +102,6 @@ def serve(
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
 ) -> None:
     """Serve a model over HTTP: OpenAI's and SGLang's endpoints."""
-    _need_engine()
     settings: dict[str, Any] = {
         "context_length": context_length,
         "max_running_requests": max_running_requests,
@@ -130,8 +129,11 @@ def serve(
         )
     except ValueError as error:
         _fail(str(error), 2)
+    if model is not None and not Path(model).expanduser().exists():
+        _fail(f"{model}: no such file or directory; give a Hugging Face directory, a .gguf file, or nothing", 1)
     _choose("log-level", log_level, ("debug", "info", "warning", "error"))
     _choose("log-format", log_format, ("text", "json"))
+    _need_engine()
 
     from forktree.runtime import Engine
     from forktree.runtime.observe.logs import configure

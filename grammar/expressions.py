@@ -23,6 +23,7 @@ from .limits import Budget
 INFINITE = 1 << 60  # "no upper bound": of a repetition, of a length
 ALL_BYTES = (1 << 256) - 1  # a set of bytes is an int; bit b is byte b
 NOTHING, EMPTY = 0, 1  # no string at all; the empty string
+FACTOR_DEPTH = 3
 LITERAL_CHUNK = 32  # bytes: a derivative copies the rest of its literal, so literals are kept short
 
 (NOTHING_KIND, EMPTY_KIND, BYTES, LITERAL, CONCAT, ALTERNATIVE, REPEAT, BOTH, RULE, RESIDUE) = range(10)
@@ -125,8 +126,11 @@ class Expressions:
             result = self.concat(item, result)
         return result
 
-    def alternative(self, items: Iterable[int]) -> int:
-        """Any of the items.   parts: sorted tuple, two or more, none of them an alternative"""
+    def alternative(self, items: Iterable[int], depth: int = FACTOR_DEPTH) -> int:
+        """Any of the items.   parts: sorted tuple, two or more, none of them an alternative
+
+        depth: how far common heads are looked for in the tails of common heads.  Without a bound, alternatives of
+        large schemas would be multiplied out to their ends, which derivatives may never ask for."""
         flat: set[int] = set()
         for item in items:
             if self.kind[item] == ALTERNATIVE:
@@ -136,8 +140,9 @@ class Expressions:
         if len(flat) < 2:
             return flat.pop() if flat else NOTHING
         heads: list[int] = []  # what all items begin with
-        while len(flat) > 1:
-            flat, by_head = self._factored(flat)
+        while len(flat) > 1 and depth > 0:
+            self.budget.tick()
+            flat, by_head = self._factored(flat, depth)
             if len(by_head) != 1 or EMPTY in flat:
                 break
             (head, tails), *_ = by_head.items()
@@ -319,7 +324,7 @@ class Expressions:
                     return self._concat_one(joined, rest)
         return self._intern(CONCAT, (head, tail))
 
-    def _factored(self, items: set[int]) -> tuple[set[int], dict[int, list[int]]]:
+    def _factored(self, items: set[int], depth: int) -> tuple[set[int], dict[int, list[int]]]:
         """Items with equal heads joined (ab|ac = a(b|c)), then sets of bytes and repetitions before equal tails.
 
         Returns the new items and, for the caller's loop over a common head, heads with their tails."""
@@ -333,7 +338,7 @@ class Expressions:
         repeats: dict[tuple[int, int], list[int]] = {}
         result: set[int] = set()
         for head, tails in by_head.items():
-            tail = tails[0] if len(tails) == 1 else self.alternative(tails)
+            tail = tails[0] if len(tails) == 1 else self.alternative(tails, depth - 1)
             kind = self.kind[head]
             if kind == BYTES or (kind == LITERAL and len(self.parts[head]) == 1):
                 sets.setdefault(tail, []).append(head)

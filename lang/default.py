@@ -37,7 +37,7 @@ def resolve_backend(backend: object, caller: str) -> Backend:
 
 def flush_cache(backend: object = None) -> bool:
     """Drop the backend's prefix cache; False where it can't be dropped now."""
-    return bool(loop_thread().call(resolve_backend(backend, "flush_cache").flush_cache()))
+    return bool(loop_thread().call(resolve_backend(backend, "flush_cache").clear_cache()))
 
 
 def get_server_info(backend: object = None) -> dict[str, Any]:

@@ -108,7 +108,11 @@ class LoopThread:
     def _run_inbox(self) -> None:
         self._scheduled = False  # first: who posts from here on wakes the loop again
         while self._inbox:
-            self._inbox.popleft()()
+            callback = self._inbox.popleft()
+            try:
+                callback()
+            except Exception as error:  # ours to fix, and no reason for the others to wait for ever
+                asyncio.get_running_loop().call_exception_handler({"message": "forktree callback", "exception": error})
 
     def _exit(self) -> None:
         loop, thread = self._loop, self._thread
@@ -116,6 +120,10 @@ class LoopThread:
             return
 
         async def close_all() -> None:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             for closable in list(self._at_exit):
                 await asyncio.wait_for(closable.aclose(), _EXIT_SECONDS)
 
@@ -123,6 +131,8 @@ class LoopThread:
             asyncio.run_coroutine_threadsafe(close_all(), loop).result(_EXIT_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_EXIT_SECONDS)
+        if not thread.is_alive():
+            loop.close()
 
 
 _current = LoopThread()

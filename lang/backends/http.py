@@ -97,7 +97,7 @@ class RuntimeEndpoint:
         body = {"prompt_parts": _parts(prompt), "sampling_params": SamplingParams(max_new_tokens=0).to_dict()}
         await self._call("POST", "/generate", body)
 
-    async def flush_cache(self) -> bool:
+    async def clear_cache(self) -> bool:
         await self._call("POST", "/flush_cache")
         return True
 
@@ -116,6 +116,9 @@ class RuntimeEndpoint:
     def get_server_info(self) -> dict[str, Any]:
         info: dict[str, Any] = loop_thread().call(self.server_info())
         return info
+
+    def flush_cache(self) -> bool:
+        return bool(loop_thread().call(self.clear_cache()))
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -146,7 +149,8 @@ class RuntimeEndpoint:
                     raise _refusal(url, response.status, await response.content.read(_MAX_ERROR_BYTES))
                 yield response
         except asyncio.TimeoutError as error:
-            raise BackendTimeout(f"{url} did not answer in time ({_seconds(error, self._timeout)})") from error
+            limits = f"timeout={self._timeout.sock_read} s, connect_timeout={self._timeout.sock_connect} s"
+            raise BackendTimeout(f"{url} did not answer in time ({limits})") from error
         except aiohttp.ClientConnectionError as error:
             raise BackendUnavailable(f"{url} can't be reached, or closed the connection: {error}") from error
         except aiohttp.ClientError as error:
@@ -285,8 +289,3 @@ def _error_from(error: Any, status: int) -> BackendError:
 
 def _is_callers_fault(error: Any) -> bool:
     return isinstance(error, Mapping) and error.get("type") == "invalid_request_error"
-
-
-def _seconds(error: BaseException, timeout: aiohttp.ClientTimeout) -> str:
-    connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
-    return f"connect_timeout={timeout.sock_connect:g} s" if connecting else f"timeout={timeout.sock_read:g} s"

@@ -71,7 +71,7 @@ class LocalBackend:
         with _as_backend_errors():
             await self.engine.agenerate(_one_prompt(prompt), SamplingParams(max_new_tokens=0).to_dict())
 
-    async def flush_cache(self) -> bool:
+    async def clear_cache(self) -> bool:
         with _as_backend_errors():
             await self.engine.aflush_cache()
         return True
@@ -83,6 +83,15 @@ class LocalBackend:
 
     async def aclose(self) -> None:
         return None
+
+    # ---- for users
+
+    def flush_cache(self) -> bool:
+        return bool(loop_thread().call(self.clear_cache()))
+
+    def get_server_info(self) -> dict[str, Any]:
+        info: dict[str, Any] = loop_thread().call(self.server_info())
+        return info
 
 
 class Runtime(LocalBackend):
@@ -99,10 +108,6 @@ class Runtime(LocalBackend):
 
     def shutdown(self) -> None:
         self.engine.close()
-
-    def get_server_info(self) -> dict[str, Any]:
-        info: dict[str, Any] = loop_thread().call(self.server_info())
-        return info
 
     def __enter__(self) -> Runtime:
         return self

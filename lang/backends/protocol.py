@@ -177,7 +177,7 @@ class Backend(Protocol):
         """Compute the prompt and leave it in the prefix cache: a fork's children start after this."""
         ...
 
-    async def flush_cache(self) -> bool:
+    async def clear_cache(self) -> bool:
         """Drop what is cached; False where that is not possible now."""
         ...
 

@@ -20,8 +20,12 @@ class AttentionBackend(Protocol):
 
     Per step: `plan` once.  Per layer: `kernels.rotate_and_store` for all tokens of the step, then `attend`."""
 
-    name: str
-    kernels: Kernels  # the elementwise kernels that go with it
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kernels(self) -> Kernels:
+        """The elementwise kernels that go with it."""
 
     def warmup(self, on_progress: Callable[[float], None]) -> None:
         """Compile, or load from the compiler's cache, all that a step may need; on_progress(fraction)."""

@@ -1,7 +1,7 @@
 """AttentionBatch: what one step of spans looks like to the model.
 
-Here: the arrays of a step, and nothing else.  Not here: who fills them (execution/step_inputs.py), what reads them (the
-attention backends, each of which may derive a plan of its own from a batch, once per step).  Imports nothing of ours."""
+Here: the arrays of a step, and nothing else.  Not here: who fills them (execution/step_inputs.py), what reads them
+(the attention backends, each of which may derive a plan of its own from a batch, once per step)."""
 
 from __future__ import annotations
 

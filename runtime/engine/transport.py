@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -79,7 +80,8 @@ class ProcessTransport:
         data = self._encode(message)
         with self._send_lock:
             if not self._closing.is_set():
-                self._outbox.send(data)
+                with suppress(zmq.Again):  # no peer: the engine is gone, which the receiving thread reports
+                    self._outbox.send(data, zmq.DONTWAIT)
 
     def close(self) -> None:
         """Ask the engine to end, make sure it does, and remove every trace of it."""

@@ -1,7 +1,7 @@
 """Kernels: one function a file, with its shapes in the docstring and its truth in reference.py.
 
-`Kernels` is what a model needs besides matrix products and attention.  Numba is imported only by cpu.py and the files it
-names; Triton is not imported at all yet."""
+`Kernels` is what a model needs besides matrix products and attention.  Numba is imported only by cpu.py and the files
+it names; Triton is not imported at all yet."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """How numba runs here: its thread layer and thread count.  Imported before any parallel kernel is compiled or run.
 
-Numba's `omp` layer is tried first.  Torch and numba then keep one OpenMP team each, so their thread counts are set to the
-same number.  A process that has run a parallel kernel must not fork without exec (GNU OpenMP dies in the child): start
-processes with "spawn".  Set OMP_WAIT_POLICY=passive before torch is imported where anything else wants the cores: by
-default threads spin at every barrier, and a step takes ten times as long beside one busy process."""
+Numba's `omp` layer is tried first.  Torch and numba then keep one OpenMP team each, so their thread counts are set to
+the same number.  A process that has run a parallel kernel must not fork without exec (GNU OpenMP dies in the child):
+start processes with "spawn".  Set OMP_WAIT_POLICY=passive before torch is imported where anything else wants the cores:
+by default threads spin at every barrier, and beside one busy process a step takes ten times as long."""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ def rotate_and_store(
     Positions and slots are not range-checked.  After RoFormer (Su et al. 2021, arXiv:2104.09864)."""
     page_size, num_kv_heads, head_dim = kv_layer.shape[2:]
     heads = qkv.view(qkv.shape[0], num_heads + 2 * num_kv_heads, head_dim)
-    queries, keys, values = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+    queries, keys = heads[:, :num_heads], heads[:, num_heads : num_heads + num_kv_heads]
+    values = heads[:, num_heads + num_kv_heads :]
     if q_norm is not None:
         queries = rms_norm(queries, q_norm, eps)
     if k_norm is not None:

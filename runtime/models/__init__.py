@@ -1,6 +1,6 @@
 """Models: from files on disk to a decoder that computes hidden states and logits.
 
-`resolve_model` finds (and where needed converts) the files without loading torch; `load_model` makes a CausalLM of them."""
+`resolve_model` finds (and where needed converts) the files without loading torch; `load_model` makes a CausalLM."""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ class CausalLM(ABC):
         embedding = weights.take("model.embed_tokens.weight", table)
         self._embedding = embedding.to(dtype)  # stays mapped where the file has this dtype already
         builder = LayerBuilder(config, weights, attention, dtype)
+        self._rotary = builder.rotary
         self._layers = [builder.layer(index) for index in range(config.num_layers)]
         self._norm = weights.take("model.norm.weight", (config.hidden_size,)).to(dtype, copy=True)
         head = self._embedding if config.tie_word_embeddings else weights.take("lm_head.weight", table).to(dtype)
@@ -56,7 +57,8 @@ class CausalLM(ABC):
 
     @torch.inference_mode()
     def forward(self, input_ids: torch.Tensor, batch: AttentionBatch, kv: KvStore) -> torch.Tensor:
-        """One step.  input_ids [T] int64 -> hidden [T, hidden], after the final norm; fills the step's slots in `kv`."""
+        """One step: input_ids [T] int64 -> hidden [T, hidden], after the final norm; fills its slots in `kv`."""
+        self._rotary.cover(int(batch.seq_lens.max()))
         plan = self.attention.plan(batch)
         hidden = F.embedding(input_ids, self._embedding)
         for index, layer in enumerate(self._layers):

@@ -49,7 +49,7 @@ class ModelConfig:
     output_bias: bool = False  # on the attention's output projection
     mlp_bias: bool = False
     qk_norm: bool = False  # RMSNorm over each head of queries and keys, before the rotation
-    layer_windows: tuple[int | None, ...] = ()  # sliding window of each layer in tokens; empty: full attention everywhere
+    layer_windows: tuple[int | None, ...] = ()  # tokens each layer looks back; empty: full attention everywhere
 
     @property
     def sliding_window(self) -> int | None:
@@ -129,7 +129,9 @@ def parse_common(config: JsonConfig, architecture: str, *, head_dim: int | None 
     if activation not in (None, "silu"):
         raise config.fail("hidden_act", f"wanted silu, got {activation!r}")
     if config.get("quantization_config") is not None:
-        raise config.fail("quantization_config", "quantised safetensors can't be loaded; use the unquantised model or a GGUF file")
+        raise config.fail(
+            "quantization_config", "quantised safetensors are not supported; use plain ones, or a GGUF file"
+        )
     hidden_size = config.integer("hidden_size")
     num_heads = config.integer("num_attention_heads")
     num_kv_heads = config.integer("num_key_value_heads", num_heads)
@@ -163,7 +165,7 @@ def parse_rope(config: JsonConfig, max_context: int) -> RopeConfig:
     values = config.get(key) or {}
     if not isinstance(values, dict):
         raise config.fail(key, f"wanted an object, got {values!r}")
-    rope = JsonConfig(config.path, {**{"rope_theta": config.get("rope_theta")}, **values})
+    rope = JsonConfig(config.path, {"rope_theta": config.get("rope_theta"), **values})
     theta = rope.number("rope_theta", 10_000.0)
     if config.number("partial_rotary_factor", 1.0) != 1.0 or rope.number("partial_rotary_factor", 1.0) != 1.0:
         raise config.fail("partial_rotary_factor", "rotating only a part of each head is not supported")
@@ -182,8 +184,14 @@ def parse_rope(config: JsonConfig, max_context: int) -> RopeConfig:
 
 
 def parse_layer_windows(config: JsonConfig, num_layers: int) -> tuple[int | None, ...]:
-    """Qwen's keys: a window only where `use_sliding_window` says so, and only on the layers named or past the first few."""
-    if not config.boolean("use_sliding_window", False) or config.get("sliding_window", ) is None:
+    """Qwen's keys: a window only where `use_sliding_window` says so, on the layers named or past the first few."""
+    if (
+        not config.boolean("use_sliding_window", False)
+        or config.get(
+            "sliding_window",
+        )
+        is None
+    ):
         return ()
     window = config.integer("sliding_window")
     kinds = config.get("layer_types")

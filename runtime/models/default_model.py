@@ -27,6 +27,4 @@ def default_model_file() -> Path:
             path = Path(str(package.locate_file(file)))
             if path.is_file():
                 return path
-    raise ModelLoadError(
-        _PACKAGE, "the installed package holds no .gguf file", f"Run: {_INSTALL} --force-reinstall"
-    )
+    raise ModelLoadError(_PACKAGE, "the installed package holds no .gguf file", f"Run: {_INSTALL} --force-reinstall")

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from ..errors import ModelLoadError
 from .gguf_file import GgufFile
 
-
 Progress = Callable[[str, float], None]
 
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
@@ -61,7 +60,8 @@ def hf_config(file: GgufFile) -> dict[str, Any]:
     architecture = _ARCHITECTURES.get(keys.family)
     if architecture is None:
         raise file.fail(
-            f"architecture {keys.family!r} is not supported", f"Supported GGUF architectures: {', '.join(_ARCHITECTURES)}."
+            f"architecture {keys.family!r} is not supported",
+            f"Supported GGUF architectures: {', '.join(_ARCHITECTURES)}.",
         )
     if keys.integer("expert_count", 0):
         raise file.fail("is a mixture of experts", "Use a dense model of the same architecture.")
@@ -148,17 +148,18 @@ def _rope_scaling(file: GgufFile, keys: _Keys, head_dim: int) -> dict[str, Any] 
     # are accepted only if they give the very numbers of the file.
     factors = file.load(_ROPE_FACTORS)
     theta = keys.number("rope.freq_base", 10_000.0)
-    scaling = {
+    factor = float(factors.max())
+    if factors.shape != (head_dim // 2,) or not np.allclose(
+        factors, _llama3_divisors(theta, head_dim, factor), rtol=1e-4
+    ):
+        raise file.fail("rope_freqs.weight is not Llama 3's rope scaling", "Use the model's safetensors.")
+    return {
         "rope_type": "llama3",
-        "factor": float(factors.max()),
+        "factor": factor,
         "low_freq_factor": 1.0,
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    expected = _llama3_divisors(theta, head_dim, scaling["factor"])
-    if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-4):
-        raise file.fail("rope_freqs.weight is not Llama 3's rope scaling", "Use the model's safetensors.")
-    return scaling
 
 
 def _llama3_divisors(theta: float, head_dim: int, factor: float) -> npt.NDArray[np.float64]:

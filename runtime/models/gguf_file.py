@@ -1,9 +1,9 @@
 """A GGUF file, read with suspicion: its metadata, and its tensors as float32.
 
 Here: the header parser and dequantisation over the `gguf` package's block formats.  Not here: what names and keys mean
-(gguf_convert.py).  Every count, length and offset in the file is compared with what the file can hold before it is used,
-so that a damaged or hostile file ends in one ModelLoadError and not in a huge allocation or a read outside the mapping.
-The layout is that of ggml's docs/gguf.md, versions 2 and 3, little-endian."""
+(gguf_convert.py).  Every count, length and offset in the file is compared with what the file can hold before it is
+used: a damaged or hostile file ends in one ModelLoadError, not in a huge allocation or a read outside the mapping.  The
+layout is that of ggml's docs/gguf.md, versions 2 and 3, little-endian."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class GgufFile:
         except FileNotFoundError:
             raise ModelLoadError(path, "no such file", "Check the path.") from None
         except OSError as error:
-            raise ModelLoadError(path, f"can't be read: {error.strerror}", "Check the path and its permissions.") from None
+            raise ModelLoadError(
+                path, f"can't be read: {error.strerror}", "Check the path and its permissions."
+            ) from None
         except ValueError:  # an empty file can't be mapped
             raise self.fail("is empty") from None
         try:
@@ -99,7 +101,9 @@ class _Reader:
     def __init__(self, file: GgufFile) -> None:
         self._file, self._position = file, 0
         if file.bytes_at(0, 4) != b"GGUF":
-            raise file.fail("is not a GGUF file: it does not begin with the letters GGUF", "Give the path of a .gguf file.")
+            raise file.fail(
+                "is not a GGUF file: it does not begin with the letters GGUF", "Give the path of a .gguf file."
+            )
         self._position = 4
         version = self._number("I")
         if version not in (2, 3):

@@ -1,6 +1,6 @@
 """From a model's files to its decoder layers: names and shapes as Hugging Face writes them.
 
-Here: the one place that knows the tensor names, and what is stacked into one matrix.  Not here: arithmetic (layers.py)."""
+Here: the one place that knows the tensor names and what is stacked into one matrix.  Not here: arithmetic."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from .weights import Weights
 class LayerBuilder:
     """Builds the layers of one model, one after the other."""
 
-    def __init__(
-        self, config: ModelConfig, weights: Weights, attention: AttentionBackend, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, attention: AttentionBackend, dtype: torch.dtype) -> None:
         self._config, self._weights, self._attention, self._dtype = config, weights, attention, dtype
-        self._rotary = Rotary.build(config.rope, config.head_dim, config.max_context)
+        self.rotary = Rotary(config.rope, config.head_dim)  # one for all layers
         self._scratch: dict[tuple[int, int], torch.Tensor] = {}
 
     def layer(self, index: int) -> DecoderLayer:
@@ -44,7 +42,7 @@ class LayerBuilder:
         return Attention(
             qkv=self._linear(parts, config.hidden_size, config.attention_bias),
             output=self._linear([(prefix + "o_proj", config.hidden_size)], q_rows, config.output_bias),
-            rotary=self._rotary,
+            rotary=self.rotary,
             q_norm=q_norm,
             k_norm=k_norm,
             norm_eps=config.rms_norm_eps,

@@ -17,6 +17,6 @@ def load_model(files: ModelFiles, *, attention: AttentionBackend, dtype: torch.d
     """Build the model that `files` hold.  Raises ModelLoadError naming the file at fault and a remedy; InvalidRequest
     for a dtype that the attention backend can't compute in."""
     if attention.name == "cpu" and dtype != torch.float32:
-        raise InvalidRequest("dtype", "the cpu attention computes in float32; use float32, or attention=\"reference\"")
+        raise InvalidRequest("dtype", 'the cpu attention computes in float32; use float32, or attention="reference"')
     family, config = family_of(JsonConfig.read(files.directory / "config.json"))
     return family(config, Weights(files.directory), attention, dtype)

@@ -1,7 +1,7 @@
 """Mistral: Llama with a sliding window over every layer, and no biases.
 
 After Mistral 7B (Jiang et al. 2023, arXiv:2310.06825) and transformers' MistralForCausalLM.  A config without the key
-has a window of 4096 (that class's default); later Mistral models say `"sliding_window": null` and attend to everything."""
+has a window of 4096, that class's default; later models say `"sliding_window": null` and attend to everything."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """Converted models on disk, each made once.
 
-Here: where the cache is, what an entry is called, and how one appears whole or not at all.  Not here: what is in an entry
-(gguf_convert.py, tokenizer_files.py).  An entry is named by the content of its source, so that the same file installed
-twice is converted once; a small index from (path, size, time of change) to that name spares reading the source again.
-An entry is built in a directory of its own and renamed: two processes may build the same one, and the second to finish
-takes the first one's.  It carries a list of its files and sizes, so one that was cut short by a power loss is noticed."""
+Here: where the cache is, what an entry is called, and how one appears whole or not at all.  Not here: what is in an
+entry (gguf_convert.py, tokenizer_files.py).  An entry is named by the content of its source, so that the same file
+installed twice is converted once; a small index from (path, size, time of change) to that name spares reading the
+source again.  An entry is built in a directory of its own and renamed: two processes may build the same one, and the
+second to finish takes the first one's.  It lists its files and their sizes, so one cut short is noticed."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,29 +32,33 @@ def default_cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "forktree"
 
 
-def cached_entry(
-    root: Path, label: str, sources: Sequence[Path], version: int, build: Callable[[Path], None]
-) -> Path:
+def cached_entry(root: Path, label: str, sources: Sequence[Path], version: int, build: Callable[[Path], None]) -> Path:
     """The directory made from `sources` by `build`, from the cache or built now.
 
-    `label` only makes the name readable; `version` is the builder's, and an entry of another version is another entry."""
+    `label` only makes the name readable; `version` is the builder's: of another version, another entry."""
     models = root / "models"
-    index = models / "index" / f"{_stat_key(sources, version)}.json"
-    known = _indexed(models, index)
-    if known is not None:
-        return known
     try:
-        models.mkdir(parents=True, exist_ok=True)
+        index = models / "index" / f"{_stat_key(sources, version)}.json"
+        known = _indexed(models, index)
+        if known is not None:
+            return known
         entry = models / f"{_safe(label)}-{_content_key(sources, version)}"
+    except OSError as error:
+        raise ModelLoadError(
+            error.filename or sources[0], f"can't be read: {error.strerror}", "Check the path and its permissions."
+        ) from error
+    try:
         if not _is_whole(entry):
+            models.mkdir(parents=True, exist_ok=True)
             _build(models, entry, build)
-        _write_index(index, entry.name)
     except OSError as error:
         raise ModelLoadError(
             error.filename or models,
             f"the converted model can't be written: {error.strerror or error}",
             "Free some space there, or point FORKTREE_CACHE at a directory that can be written.",
         ) from error
+    with contextlib.suppress(OSError):  # a cache that is only read (in an image, say) is slower to search, no more
+        _write_index(index, entry.name)
     return entry
 
 

@@ -1,6 +1,6 @@
-"""From what the user names to a directory that can be loaded: the default model, a .gguf file, a Hugging Face directory.
+"""From what the user names (nothing, a .gguf file, a Hugging Face directory) to a directory that can be loaded.
 
-Here: ModelFiles and resolve_model.  Once a model has been converted this reads a few small JSON files and imports neither
+Here: ModelFiles and resolve_model.  Once a model has been converted this reads a few JSON files and imports neither
 torch nor transformers.  Nothing here touches the network or runs code from a model."""
 
 from __future__ import annotations
@@ -51,13 +51,16 @@ def resolve_model(
     raise ModelLoadError(
         path,
         "no such file or directory",
-        "Models are not downloaded: give the path of a Hugging Face directory or of a .gguf file, or none for the default.",
+        "Models are not downloaded: give a Hugging Face directory or a .gguf file, or no path for the default model.",
     )
 
 
 def _from_file(path: Path, cache: Path, report: Progress) -> ModelFiles:
-    with path.open("rb") as file:
-        is_gguf = file.read(4) == b"GGUF"
+    try:
+        with path.open("rb") as file:
+            is_gguf = file.read(4) == b"GGUF"
+    except OSError as error:
+        raise ModelLoadError(path, f"can't be read: {error.strerror}", "Check its permissions.") from None
     if is_gguf or path.suffix == ".gguf":
         return _from_gguf(path, path.stem, cache, report)
     raise ModelLoadError(path, "is not a GGUF file", "Give the whole Hugging Face directory, or a .gguf file.")

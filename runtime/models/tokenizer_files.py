@@ -1,4 +1,4 @@
-"""What a directory's tokenizer files say, read as JSON: special tokens, whether text begins with BOS, the chat template.
+"""What a directory's tokenizer files say, as JSON: special tokens, whether text begins with BOS, the chat template.
 
 Here: reading those facts, and making tokenizer.json where a directory has only a slow tokenizer's files.  Not here:
 tokenizing (engine/tokenizer.py).  transformers is imported only to convert."""

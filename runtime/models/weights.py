@@ -112,7 +112,7 @@ def _no_safetensors(directory: Path) -> ModelLoadError:
         return ModelLoadError(
             pickled[0],
             "pickled weights are not loaded: reading them runs code from the file",
-            "Convert them once where you trust the file: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR).",
+            "If you trust the file, convert it once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR).",
         )
     return ModelLoadError(
         directory, "holds no model.safetensors", "Give a Hugging Face directory with safetensors, or a .gguf file."

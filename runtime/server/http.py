@@ -22,7 +22,9 @@ logger = logging.getLogger("forktree.server")
 SERVICE = web.AppKey("service", Service)
 EXCHANGE = web.RequestKey("exchange", Exchange)
 CLIENT_LEFT = 499  # nginx's status for it; no client sees it
-QUIET = frozenset({"/health", "/ready", "/health_generate", "/metrics"})  # asked every few seconds by machines: counted, not logged
+QUIET = frozenset(
+    {"/health", "/ready", "/health_generate", "/metrics"}
+)  # asked every few seconds by machines: counted, not logged
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,7 +49,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = response.status
         return response
     except ConnectionError:
-        raise asyncio.CancelledError from None  # the client has left: there is nobody to answer
+        # The client has left: there is nobody to answer, and aiohttp takes a cancelled handler in silence.
+        raise asyncio.CancelledError from None
     finally:
         service.metrics.responses.labels(route=route, status=str(status)).inc()
         if route not in QUIET:

@@ -29,6 +29,7 @@ logger = logging.getLogger("forktree.server")
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 2.0  # to read on after refusing a body, so that the client gets to see the refusal
 HANDLER_SECONDS = 0.5  # after draining only the last bytes of answers are on their way
+LOOK_SECONDS = 1.0  # between two looks at the engine
 CLOSE_SECONDS = 10.0
 
 
@@ -103,7 +104,7 @@ async def _serve(
         server.service.ready(engine)
         if on_ready is not None:
             on_ready(server, engine)
-        await signals.first
+        await _first_signal(signals, engine)
         drained = asyncio.ensure_future(server.service.drain(config.drain_seconds))
         logger.info("draining for up to %g s; a second signal stops at once", config.drain_seconds)
         await _first_of(drained, signals.second)
@@ -113,6 +114,16 @@ async def _serve(
         if engine is not None and not await _closed(engine):
             logger.warning("the engine did not close within %g s", CLOSE_SECONDS)
             signals.leave_at_once()
+
+
+async def _first_signal(signals: _Signals, engine: ServingEngine) -> None:
+    """Wait for it, and say so once should the engine end before: from then on every answer is 503."""
+    told = False
+    while not signals.first.done():
+        await asyncio.wait([signals.first], timeout=LOOK_SECONDS)
+        if not engine.is_alive and not told and not signals.first.done():
+            logger.error("the engine process has ended; every request is refused until this server is started again")
+            told = True
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:

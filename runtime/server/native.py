@@ -16,6 +16,7 @@ from aiohttp import web
 
 from ..errors import InvalidRequest
 from .body import convert, present, read_object
+from .errors import renamed
 from .exchange import Choice, Exchange
 from .http import EXCHANGE, SERVICE, reply
 from .native_schema import Generate, parse_generate, prompts_of
@@ -39,46 +40,38 @@ async def generate(request: web.Request) -> web.StreamResponse:
         asked = await parse_generate(service, body)
         if asked.asked.stream:
             events = _events(asked, exchange, service.run(asked.jobs, exchange, asked.rid))
-            return await stream_events(request, service, exchange, events)
-        done = await service.collect(asked.jobs, exchange, asked.rid)
-    outputs = [_whole(asked, exchange, i, choice) for i, job in enumerate(done) for choice in job]
+            return await stream_events(request, service, exchange, events, {"prompt": asked.field})
+        with renamed({"prompt": asked.field}):
+            done = await service.collect(asked.jobs, exchange, asked.rid)
+    outputs = [_output(asked, exchange, i, choice, choice) for i, job in enumerate(done) for choice in job]
     return reply(outputs if asked.as_list else outputs[0])
-
-
-def _whole(asked: Generate, exchange: Exchange, job: int, choice: Choice) -> dict[str, Any]:
-    meta = _meta(asked, exchange, job, choice)
-    if asked.jobs[job].return_logprob:
-        meta |= _input_logprobs(asked, job, choice.prompt_logprobs) | _output_logprobs(asked, job, choice.logprobs)
-        meta["output_token_logprobs_length"] = len(choice.token_ids)
-    return _output(asked, job, "".join(choice.text), choice.token_ids, meta)
 
 
 async def _events(
     asked: Generate, exchange: Exchange, deltas: AsyncGenerator[tuple[int, Delta], None]
 ) -> AsyncGenerator[bytes, None]:
     seen = [[Choice() for _ in range(job.params.n)] for job in asked.jobs]
-    texts = [[""] * job.params.n for job in asked.jobs]
     firsts = [sum(job.params.n for job in asked.jobs[:i]) for i in range(len(asked.jobs))]
     async with aclosing(deltas):
         async for i, delta in deltas:
             choice = seen[i][delta.index]
             choice.add(delta)
-            choice.text.clear()  # kept joined, in `texts`
-            texts[i][delta.index] += delta.text
-            if not delta.token_ids and not delta.text and delta.finish_reason is None and delta.prompt_logprobs is None:
-                continue
-            meta = _meta(asked, exchange, i, choice)
-            if asked.jobs[i].return_logprob:
-                meta |= _input_logprobs(asked, i, delta.prompt_logprobs) | _output_logprobs(asked, i, delta.logprobs)
-                meta["output_token_logprobs_length"] = len(choice.token_ids)
-            output = _output(asked, i, texts[i][delta.index], choice.token_ids, meta)
-            if asked.as_list:
-                output["index"] = firsts[i] + delta.index
-            yield msgspec.json.encode(output)
+            choice.text[:] = ["".join(choice.text)]
+            if delta.text or delta.token_ids or delta.finish_reason or delta.prompt_logprobs:
+                output = _output(asked, exchange, i, choice, delta)
+                if asked.as_list:
+                    output["index"] = firsts[i] + delta.index
+                yield msgspec.json.encode(output)
 
 
-def _output(asked: Generate, job: int, text: str, ids: list[int], meta: dict[str, Any]) -> dict[str, Any]:
-    output: dict[str, Any] = {"text": text, "output_ids": ids, "meta_info": meta}
+def _output(asked: Generate, exchange: Exchange, job: int, choice: Choice, news: Choice | Delta) -> dict[str, Any]:
+    """The choice as it stands, with the log-probabilities that are news."""
+    meta = _meta(asked, exchange, job, choice)
+    if asked.jobs[job].return_logprob:
+        meta |= _input_logprobs(asked, job, news.prompt_logprobs or [])
+        meta |= _output_logprobs(asked, job, news.logprobs)
+        meta["output_token_logprobs_length"] = len(choice.token_ids)
+    output: dict[str, Any] = {"text": "".join(choice.text), "output_ids": choice.token_ids, "meta_info": meta}
     if asked.asked.return_prompt_token_ids:
         output["prompt_token_ids"] = asked.jobs[job].prompt
     return output
@@ -110,16 +103,16 @@ def _finish(choice: Choice, num_tokens: int) -> dict[str, Any] | None:
     return {"type": choice.finish_reason, "message": "The request was aborted."}
 
 
-def _input_logprobs(asked: Generate, job: int, tokens: Sequence[TokenLogprob] | None) -> dict[str, Any]:
+def _input_logprobs(asked: Generate, job: int, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
     """[log-probability, id, text] from logprob_start_len on; for SGLang's select from the token after it."""
-    given = list(tokens or ())
     if asked.legacy_input_logprobs:
-        triples = [(min(value or 0.0, NOT_QUITE_ZERO), id, text) for value, id, text in _triples(asked, given[1:])]
-        found: dict[str, Any] = {"input_token_logprobs": triples}
-    else:
-        found = {"input_token_logprobs": _triples(asked, given)}
+        tokens = tokens[1:]
+    triples = _triples(asked, tokens)
+    if asked.legacy_input_logprobs:
+        triples = [(min(value or 0.0, NOT_QUITE_ZERO), id, text) for value, id, text in triples]
+    found: dict[str, Any] = {"input_token_logprobs": triples}
     if asked.jobs[job].top_logprobs_num:
-        found["input_top_logprobs"] = _tops(asked, given[1:] if asked.legacy_input_logprobs else given)
+        found["input_top_logprobs"] = _tops(asked, tokens)
     return found
 
 
@@ -168,5 +161,6 @@ async def score(request: web.Request) -> web.Response:
         if batch:
             raise InvalidRequest(field, "wanted one prompt, got a list of them")
         ids = await prompt_ids(engine, prompts[0], field) if prompts[0] else []  # empty: the beginning of a text
-        scores = await engine.ascore(ids, asked.continuations)
+        with renamed({"prompt": field}):
+            scores = await engine.ascore(ids, asked.continuations)
     return reply({"scores": [{"token_ids": each.token_ids, "logprobs": each.logprobs} for each in scores]})

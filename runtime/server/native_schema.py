@@ -67,9 +67,10 @@ class GenerateRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, 
 
 @dataclass(frozen=True)
 class Generate:
-    """A parsed request. `batch` says whether the answer is a list even for one job."""
+    """A parsed request. `field` held the prompt; `batch` says whether the answer is a list even for one job."""
 
     asked: GenerateRequest
+    field: str
     jobs: list[Job]
     batch: bool
     rid: str
@@ -114,7 +115,7 @@ async def parse_generate(service: Service, body: Mapping[str, Any]) -> Generate:
             top_logprobs_num=tops[i] if wants[i] else 0,
         )
         jobs.append(job)
-    return Generate(asked, jobs, batch, rid, _is_select(asked, params))
+    return Generate(asked, field, jobs, batch, rid, _is_select(asked, params))
 
 
 def prompts_of(

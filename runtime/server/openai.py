@@ -151,21 +151,15 @@ async def _chat_work(service: Service, asked: ChatRequest) -> _Work:
 
 async def _answer(request: web.Request, service: Service, work: _Work) -> web.StreamResponse:
     exchange = request[EXCHANGE]
+    names = names_of(work.asked)
     if work.asked.stream:
         chunks = _chat_chunks if work.chat else _completion_chunks
         events = chunks(work, service.run(work.jobs, exchange, exchange.request_id))
-        return await stream_events(request, service, exchange, _named_events(events, names_of(work.asked)))
-    with renamed(names_of(work.asked)):
+        return await stream_events(request, service, exchange, events, names)
+    with renamed(names):
         done = await service.collect(work.jobs, exchange, exchange.request_id)
     whole = _whole_chat(work, done) if work.chat else _whole_completion(work, done)
     return web.Response(body=encode(whole), content_type="application/json")
-
-
-async def _named_events(events: AsyncGenerator[bytes, None], names: dict[str, str]) -> AsyncGenerator[bytes, None]:
-    with renamed(names):
-        async with aclosing(events):
-            async for event in events:
-                yield event
 
 
 # Whole replies

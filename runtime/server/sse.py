@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from aiohttp import web
 
-from .errors import INTERNAL, failure_of
+from .errors import INTERNAL, failure_of, renamed
 from .exchange import Exchange
 from .service import Service
 
@@ -31,17 +31,22 @@ async def stream_events(
     service: Service,
     exchange: Exchange,
     events: AsyncGenerator[bytes, None],
+    names: Mapping[str, str],
 ) -> web.StreamResponse:
-    """Send `events`. An error before the first is raised, to become an HTTP status; a later one becomes an event."""
+    """Send `events`. An error before the first is raised, to become an HTTP status; a later one becomes an event.
+
+    names   what the request calls the engine's fields, as in errors.renamed"""
     async with aclosing(events):
-        first = await anext(events)
+        with renamed(names):
+            first = await anext(events)
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         send = _Sender(request, response, service.config.stall_seconds)
         await send(first)
         try:
-            async for event in events:
-                await send(event)
+            with renamed(names):
+                async for event in events:
+                    await send(event)
         except ConnectionError:
             raise
         except Exception as error:

@@ -172,7 +172,9 @@ def test_the_progress_bar_goes_to_the_terminals_error_stream(capsys: pytest.Capt
         ([("a",)], {"temperature": -1}, r"temperature: got -1, wanted a number from 0 to 100 \(in echo.run_batch\)"),
     ],
 )
-def test_wrong_batches_are_refused_before_anything_runs(batch: object, options: dict[str, object], message: str) -> None:
+def test_wrong_batches_are_refused_before_anything_runs(
+    batch: object, options: dict[str, object], message: str
+) -> None:
     backend = parrot()
     with pytest.raises(ft.ArgumentError, match=message):
         echo.run_batch(batch, **options, backend=backend)  # type: ignore[arg-type]

@@ -108,15 +108,13 @@ def test_join_lists_every_branch_that_failed() -> None:
         lines.append(here(1))
         forks = s.fork(4)
         forks += [f"{word} " + ft.gen("x") for word in ("good", "bad", "good", "bad")]
-        try:
+        with pytest.raises(ft.BranchErrors) as caught:
             forks.join()
-        except ft.BranchErrors as error:
-            assert sorted(error.errors) == [1, 3]
-            assert [type(each) for each in error.exceptions] == [ft.GenerationError] * 2
-            assert f"2 of 4 branches of the fork at {lines[0]} failed" in str(error)
-            assert str(error).count('gen("x") at') == 2
-        else:
-            raise AssertionError("join swallowed the errors of its branches")
+        error = caught.value
+        assert sorted(error.errors) == [1, 3]
+        assert [type(each) for each in error.exceptions] == [ft.GenerationError] * 2
+        assert f"2 of 4 branches of the fork at {lines[0]} failed" in str(error)
+        assert str(error).count('gen("x") at') == 2
         assert "x" not in s  # nothing half gathered
         s += "going on " + ft.gen("y")
         return [forks[0]["x"], forks[2]["x"], s["y"]]

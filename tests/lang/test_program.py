@@ -64,7 +64,9 @@ def test_an_argument_named_like_a_run_option_is_ambiguous_by_name_only() -> None
         return f"{n} {temperature}"
 
     backend = ScriptedBackend()
-    with pytest.raises(ft.ArgumentError, match=r"'n' is an argument of program 'program' and an option of the run.*bind"):
+    with pytest.raises(
+        ft.ArgumentError, match=r"'n' is an argument of program 'program' and an option of the run.*bind"
+    ):
         program.run(n=1, temperature="hot", backend=backend)
     assert program.run(1, "hot", backend=backend).ret_value == "1 hot"
     assert program.bind(n=1, temperature="hot").run(backend=backend).ret_value == "1 hot"
@@ -117,7 +119,7 @@ def test_the_default_backend_is_used_where_none_is_named() -> None:
 def test_something_that_is_no_backend_is_refused() -> None:
     with pytest.raises(ft.ArgumentError, match="backend: got 'http://x'"):
         greet.run("Ann", backend="http://x")
-    with pytest.raises(ft.ArgumentError, match="wanted ft.Runtime"):
+    with pytest.raises(ft.ArgumentError, match=r"wanted ft\.Runtime"):
         ft.set_default_backend(ScriptedBackend)
 
 

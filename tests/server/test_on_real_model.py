@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -44,8 +45,8 @@ class Served:
     said: str
 
     def engine_pids(self) -> list[int]:
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as children:
-            return [int(pid) for pid in children.read().split()]
+        lists = Path(f"/proc/{self.process.pid}/task").glob("*/children")  # by the thread that started them
+        return [int(pid) for list in lists for pid in list.read_text().split()]
 
 
 @contextmanager
@@ -352,7 +353,8 @@ async def test_a_signal_drains_and_leaves_nothing_behind() -> None:
             events = await running
         assert events[-1]["choices"][0]["finish_reason"] == "length"
         assert await asyncio.to_thread(served.process.wait, 20) == 0
-        assert not [pid for pid in engines if os.path.exists(f"/proc/{pid}")]
+        assert engines
+        assert not [pid for pid in engines if Path(f"/proc/{pid}").exists()]
 
 
 async def test_an_engine_that_is_killed_is_reported_within_two_seconds() -> None:
@@ -360,24 +362,41 @@ async def test_an_engine_that_is_killed_is_reported_within_two_seconds() -> None
         (engine,) = served.engine_pids()
         async with api(served) as client:
             body = {**FRANCE, "max_tokens": 500, "ignore_eos": True}
-            running = asyncio.create_task(client.stream("/v1/completions", body))
-            while not (await client.get("/server_info"))[1]["requests_running"]:
-                await asyncio.sleep(0.02)
-            start = time.monotonic()
-            os.kill(engine, signal.SIGKILL)
-            events = await running
-            took = time.monotonic() - start
-            status, _ = await client.get("/health")
-        assert events[-1]["error"]["code"] == "engine_dead"
+            async with client.http.post("/v1/completions", json={**body, "stream": True}) as response:
+                await response.content.readline()
+                whole = asyncio.create_task(client.post("/v1/completions", {**body, "prompt": "Something else"}))
+                await asyncio.sleep(0.2)
+                os.kill(engine, signal.SIGKILL)
+                start = time.monotonic()
+                lines = (await response.text()).split("\n\n")
+                status, answer = await whole
+                took = time.monotonic() - start
+            health, _ = await client.get("/health")
+        assert json.loads(lines[-3].removeprefix("data: "))["error"]["code"] == "engine_dead", lines[-3:]
+        assert lines[-2] == "data: [DONE]"
+        assert (status, answer["error"]["code"]) == (503, "engine_dead")
         assert took < 2
-        assert status == 503
+        assert health == 503
         served.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(served.process.wait, 20) == 0
 
 
-def test_a_model_that_is_not_there_is_named() -> None:
-    command = [sys.executable, "-m", "forktree", "serve", "/no/such/model", "--port", "0"]
+@pytest.mark.parametrize("exists", [False, True])
+def test_what_is_no_model_is_named(tmp_path: Path, exists: bool) -> None:
+    path = tmp_path / "model"
+    if exists:
+        path.mkdir()
+    command = [sys.executable, "-m", "forktree", "serve", str(path), "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    assert "/no/such/model" in done.stderr
+    assert str(path) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_fetch_says_where_the_default_model_lies() -> None:
+    command = [sys.executable, "-m", "forktree", "fetch"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    name, _, path = done.stdout.strip().partition(": ")
+    assert name == "SmolLM2-135M-Instruct"
+    assert Path(path).is_dir()

@@ -1,11 +1,11 @@
-"""A scheduler that proves after every move that no page is lost or owned twice."""
+"""A scheduler that proves at every step that no page is lost or owned twice."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from forktree.radix_cache import check
-from forktree.runtime.request import Span, Step
+from forktree.runtime.request import Step
 from forktree.runtime.scheduler import Scheduler
 
 
@@ -14,11 +14,6 @@ class CheckedScheduler(Scheduler):
         step = super().plan()
         check_pages(self)
         return step
-
-    def land(self, span: Span, token_id: int | None) -> bool:
-        alive = super().land(span, token_id)
-        check_pages(self)
-        return alive
 
 
 def check_pages(scheduler: Scheduler) -> None:

@@ -56,9 +56,9 @@ def token_ids(text: str) -> tuple[int, ...]:
 
 @dataclass
 class ScriptedBackend:
-    """script: one answer for all, answers in order, answers by how the prompt ends, or a function of prompt and request.
+    """script: one answer for all, answers in order, answers by how the prompt ends, or a function of prompt, request.
 
-    scores: a function of prompt and continuation; by default every character of a continuation has log-probability -1."""
+    scores: a function of prompt and continuation; by default -1 for every character of a continuation."""
 
     script: Script = "ok"
     scores: Callable[[str, str], Sequence[float]] | None = None
@@ -133,7 +133,7 @@ class ScriptedBackend:
         if self.commit_error is not None:
             raise self.commit_error
 
-    async def flush_cache(self) -> bool:
+    async def clear_cache(self) -> bool:
         self.num_flushed += 1
         return True
 

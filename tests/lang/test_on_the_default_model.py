@@ -1,0 +1,77 @@
+"""A whole program on real weights: what it writes, and what of it the cache held."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+import forktree as ft
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[ft.Runtime]:
+    with ft.Runtime(in_process=True) as runtime:
+        yield runtime
+
+
+@ft.function
+def describe(s: ft.ProgramState) -> None:
+    s += ft.user("Name the capital of France.")
+    s += ft.assistant(ft.gen("answer", max_tokens=12, temperature=0))
+    s += ft.user("Is it in Europe?")
+    s += ft.assistant(ft.select("verdict", ["yes", "no"]))
+    forks = s.fork(2)
+    for word, branch in zip(("river", "tower"), forks, strict=True):
+        branch += ft.user(f"Name a {word} there.") + ft.assistant(ft.gen("name", max_tokens=4, temperature=0))
+    forks.join()
+    schema = {"type": "object", "properties": {"large": {"type": "boolean"}}, "required": ["large"]}
+    s += ft.user("Is it large?") + ft.assistant(ft.gen("json", json_schema=schema, max_tokens=24, temperature=0))
+
+
+def test_a_program_with_roles_a_choice_a_fork_and_a_schema(runtime: ft.Runtime) -> None:
+    state = describe.run(backend=runtime)
+    assert "Paris" in state["answer"]
+    assert state["verdict"] in ("yes", "no")
+    assert len(state["name"]) == 2
+    assert isinstance(json.loads(state["json"])["large"], bool)
+    assert [message["role"] for message in state.messages()] == ["user", "assistant"] * 3
+    assert "<|im_end|><|im_end|>" not in state.text().replace("\n", "")
+
+
+def test_what_was_generated_is_found_in_the_cache_token_by_token(runtime: ft.Runtime) -> None:
+    assert runtime.flush_cache()
+    state = describe.run(backend=runtime)
+    first, last = state.get_meta_info("answer"), state.get_meta_info("json")
+    assert first is not None
+    assert last is not None
+    assert first["cached_tokens"] == 0
+    assert last["cached_tokens"] >= first["prompt_tokens"] + first["completion_tokens"] - 1  # not the end-of-turn token
+    again = describe.run(backend=runtime)
+    assert again.text() == state.text()
+    second = again.get_meta_info("json")
+    assert second is not None
+    assert second["cached_tokens"] == second["prompt_tokens"] - 1  # the last token is always computed
+
+
+def test_streamed_text_is_the_text(runtime: ft.Runtime) -> None:
+    assert "".join(describe.stream(backend=runtime).text_iter("answer")) == describe.run(backend=runtime)["answer"]
+
+
+@pytest.mark.parametrize(
+    "method", [ft.token_length_normalized, ft.greedy_token_selection, ft.unconditional_likelihood_normalized]
+)
+def test_every_choice_method_finds_the_obvious(runtime: ft.Runtime, method: ft.ChoicesMethod) -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += "The Eiffel Tower is in" + ft.select("city", [" Paris", " Oslo"], choices_method=method)
+
+    state = program.run(backend=runtime)
+    assert state["city"] == " Paris"
+    meta = state.get_meta_info("city")
+    assert meta is not None
+    assert sum(meta["distribution"]) == pytest.approx(1.0)
