@@ -8,7 +8,7 @@ from pathlib import Path
 import forktree as ft
 
 ROOT = Path(__file__).resolve().parents[1]
-QUESTIONS = ["Who owns a page?", "What goes first when pages are short?", "How is a GGUF file loaded?"]
+QUESTIONS = ["Who owns a page?", "What goes first when pages are short?", "What is a program?"]
 
 
 def index():
@@ -28,7 +28,7 @@ def search(database, question, limit=3):
     words = " OR ".join(re.findall(r"\w{3,}", question))
     best = "SELECT source, text FROM passages WHERE passages MATCH ? ORDER BY rank LIMIT ?"
     found = database.execute(best, (words, limit)).fetchall()
-    return {f" {sentence}": source for source, text in found for sentence in re.split(r"(?<=[.:;])\s+", text)}
+    return {f" {each}": source for source, text in found for each in re.split(r"(?<=[.;])\s+", text) if len(each) > 20}
 
 
 @ft.function

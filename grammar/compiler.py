@@ -85,6 +85,11 @@ class Grammar:
         with self._lock:
             return not self._automaton.has_next(state)
 
+    def tokens_needed(self, state: int) -> int:
+        """Tokens that complete the text from here on one shortest way (in bytes), EOS not counted."""
+        with self._lock:
+            return self._masks.tokens_needed(state)
+
     def forced(self, state: int) -> list[int]:
         with self._lock:
             known = self._forced.get(state)

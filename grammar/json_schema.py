@@ -48,6 +48,7 @@ class _SchemaWriter:
         self._comma = e.concat(e.literal(b","), blank)
         self._colon = e.concat(e.literal(b":"), blank)
         self._quote = e.literal(b'"')
+        self._pointer = "#"  # of the schema being written
         self._known: dict[tuple[str, ...], int] = {}
         self._rules: dict[tuple[str, ...], int] = {}  # of those conjunctions that were met inside themselves
         self._open: dict[tuple[str, ...], None] = {}
@@ -80,8 +81,10 @@ class _SchemaWriter:
             self._known[key] = result
             return result
         self._open[key] = None
-        self._e.budget.place = key[-1] if key else "any value"
+        outer, self._pointer = self._pointer, key[-1] if key else self._pointer
+        self._e.budget.place = self._pointer
         result = self._e.alternative([self._shape(s) for s in self._document.alternatives(conjunction)])
+        self._pointer = outer
         del self._open[key]
         if key in self._rules:
             self._e.set_rule(self._rules[key], result)
@@ -187,7 +190,7 @@ class _SchemaWriter:
             # A name that the schema does not know may come twice, and would be counted twice.
             raise SchemaError(
                 "cannot be enforced together with properties that the schema does not name",
-                pointer=e.budget.place,
+                pointer=self._pointer,
                 keyword="minProperties",
                 value=limits.least,
                 hint="Name the properties and set additionalProperties to false.",
@@ -195,7 +198,7 @@ class _SchemaWriter:
         cap = limits.least if most >= INFINITE else most  # beyond it, counts are alike
         if cap * (len(entries) + 1) > MAX_COUNTED:
             raise SchemaError(
-                "too many properties to count", pointer=e.budget.place, keyword="minProperties", value=cap
+                "too many properties to count", pointer=self._pointer, keyword="minProperties", value=cap
             )
         close = e.literal(b"}")
 

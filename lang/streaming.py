@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .errors import ProgramError
@@ -22,7 +23,7 @@ class StreamedState(StateReader):
     """Read it like any state: pieces with text_iter or text_async_iter, whole values with [name]; each drives the
     program as far as needed.
 
-    Dropping it ends the program and what it generates."""
+    Dropping it ends the program and what it generates; so does cancelling or interrupting whoever waits for it."""
 
     def __init__(self, shared: Shared, run: Run, body: Callable[[], Any]) -> None:
         super().__init__(shared)
@@ -39,23 +40,34 @@ class StreamedState(StateReader):
             driver.advance()
 
     def _until_done(self, promise: Promise) -> None:
-        while not promise.done:
-            waits_for = self._driver.waits_for
-            if waits_for is None:
-                loop_thread().until_done(promise)
-            else:
-                loop_thread().until_done(first_of((promise, waits_for)))
-                self._driver.advance()
+        with self._ended_if_interrupted():
+            while not promise.done:
+                loop_thread().until_done(self._next_event(promise))
+                if not promise.done:  # what is there is read first: the program's code may take its time
+                    self._driver.advance()
 
     async def _until_done_async(self, promise: Promise) -> None:
         loop_thread().refuse_own_thread()
-        while not promise.done:
-            waits_for = self._driver.waits_for
-            if waits_for is None:
-                await until_done_async(promise)
-            else:
-                await until_done_async(first_of((promise, waits_for)))
-                self._driver.advance()
+        with self._ended_if_interrupted():
+            while not promise.done:
+                await until_done_async(self._next_event(promise))
+                if not promise.done:
+                    self._driver.advance()
+
+    def _next_event(self, promise: Promise) -> Promise:
+        """Done when `promise` is, or when the body can go on."""
+        waits_for = self._driver.waits_for
+        return promise if waits_for is None else first_of((promise, waits_for))
+
+    @contextmanager
+    def _ended_if_interrupted(self) -> Iterator[None]:
+        """Its traceback may keep this state alive for long, so that waiting to be dropped is not enough."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, Exception):  # CancelledError, KeyboardInterrupt, GreenletExit
+                self.cancel()
+            raise
 
 
 class _Driver:

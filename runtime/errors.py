@@ -14,6 +14,7 @@ Imported by every part of the runtime and by the local backend; imports nothing 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class ForktreeRuntimeError(Exception):
@@ -52,9 +53,6 @@ class ModelLoadError(ForktreeRuntimeError):
         super().__init__(f"{path}: {message}. {remedy}")
         self.path, self.message, self.remedy = str(path), message, remedy
 
-    def __reduce__(self) -> tuple[type[ModelLoadError], tuple[str, str, str]]:
-        return type(self), (self.path, self.message, self.remedy)
-
 
 class RequestFailed(ForktreeRuntimeError):
     """The engine could not finish this request through no fault of the caller; other requests go on."""
@@ -70,3 +68,34 @@ class EngineDead(ForktreeRuntimeError):
     """The engine process has ended; requests in flight are lost."""
 
     status = 503
+
+
+def describe_error(error: ForktreeRuntimeError) -> tuple[str, list[Any]]:
+    """An error as (class name, arguments), to cross a process border; `make_error` makes it again."""
+    if isinstance(error, ContextLengthExceeded):
+        return "ContextLengthExceeded", [error.num_prompt_tokens, error.context_length, error.field]
+    if isinstance(error, InvalidRequest):
+        return "InvalidRequest", [error.field, error.message, error.code]
+    if isinstance(error, ModelLoadError):
+        return "ModelLoadError", [error.path, error.message, error.remedy]
+    return type(error).__name__, [str(error)]
+
+
+def make_error(kind: str, args: list[Any]) -> ForktreeRuntimeError:
+    """The error that `describe_error` described on the other side."""
+    error: ForktreeRuntimeError = _KINDS[kind](*args)
+    return error
+
+
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        ForktreeRuntimeError,
+        InvalidRequest,
+        ContextLengthExceeded,
+        ModelLoadError,
+        RequestFailed,
+        EngineOverloaded,
+        EngineDead,
+    )
+}

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from .. import errors
-from ..errors import EngineDead, ForktreeRuntimeError
+from ..errors import EngineDead, ForktreeRuntimeError, make_error
 from .messages import (
     PROTOCOL_VERSION,
     Abort,
@@ -159,9 +158,3 @@ class EngineClient:
         for future in calls:
             if future.set_running_or_notify_cancel():
                 future.set_exception(EngineDead(why))
-
-
-def make_error(kind: str, args: list[Any]) -> ForktreeRuntimeError:
-    """The error that `core.describe_error` described on the other side."""
-    error: ForktreeRuntimeError = getattr(errors, kind)(*args)
-    return error

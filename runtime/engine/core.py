@@ -16,11 +16,17 @@ import torch
 
 from ..attention import make_attention
 from ..config import EngineConfig
-from ..errors import ContextLengthExceeded, EngineOverloaded, ForktreeRuntimeError, InvalidRequest
+from ..errors import (
+    ContextLengthExceeded,
+    EngineOverloaded,
+    ForktreeRuntimeError,
+    InvalidRequest,
+    describe_error,
+)
 from ..execution.executor import TorchExecutor
 from ..memory.kv_store import KvStore
 from ..memory.page_pool import PagePool
-from ..models import ModelFiles, load_model, resolve_model
+from ..models import ModelFiles, load_model
 from ..models.causal_lm import CausalLM
 from ..request import Request
 from ..sampling_params import SamplingParams
@@ -48,18 +54,16 @@ from .tokenizer import Tokenizer
 log = logging.getLogger("forktree.engine")
 
 Emit = Callable[[list[EngineMessage]], None]
-OnProgress = Callable[[str, float], None]
 
 
 class EngineCore:
     """One engine on one asyncio loop. `emit` gets the news of a step, as one list."""
 
-    def __init__(self, config: EngineConfig, emit: Emit, on_progress: OnProgress) -> None:
+    def __init__(self, config: EngineConfig, files: ModelFiles, emit: Emit) -> None:
         self._emit = emit
         self._started = time.monotonic()
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        files = resolve_model(config.model, on_progress=on_progress)
         dtype = getattr(torch, config.dtype)
         attention = make_attention(config.attention)
         model = load_model(files, attention=attention, dtype=dtype)
@@ -247,15 +251,6 @@ def num_pool_pages(config: EngineConfig, model: CausalLM, dtype: torch.dtype) ->
     if num_pages < 1:
         raise InvalidRequest("kv_cache_bytes", f"one page takes {token_bytes * config.page_size} bytes; give more")
     return num_pages
-
-
-def describe_error(error: ForktreeRuntimeError) -> tuple[str, list[object]]:
-    """An error as (class name, arguments), to be made again on the other side by `make_error`."""
-    if isinstance(error, ContextLengthExceeded):
-        return "ContextLengthExceeded", [error.num_prompt_tokens, error.context_length, error.field]
-    if isinstance(error, InvalidRequest):
-        return "InvalidRequest", [error.field, error.message, error.code]
-    return type(error).__name__, list(error.args)
 
 
 def _capped(params: SamplingParams, most: int) -> SamplingParams:

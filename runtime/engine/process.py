@@ -19,7 +19,8 @@ import zmq
 import zmq.asyncio
 
 from ..config import EngineConfig
-from ..errors import ForktreeRuntimeError, ModelLoadError
+from ..errors import ForktreeRuntimeError, describe_error
+from ..models import resolve_model
 from .messages import ClientMessage, Close, EngineMessage, Progress, StartFailed
 
 GRACE_SECONDS = 5.0  # for running steps when the client has gone
@@ -51,8 +52,9 @@ def main(setup: dict[str, Any]) -> None:
     except Exception:
         log.exception("the engine loop ended")
         status = 1
-    context.destroy(linger=500)
-    sys.stdout.flush()
+    outbox.close(linger=500)
+    inbox.close(linger=0)
+    context.term()
     os._exit(status)  # threads of numba and torch have nothing left to say
 
 
@@ -79,22 +81,16 @@ async def _serve(config: EngineConfig, inbox: zmq.asyncio.Socket, emit: Callable
 def start_core(config: EngineConfig, emit: Callable[[list[EngineMessage]], None]) -> Any:
     """A core that is ready to run, or None after telling the client why there is none."""
     try:
-        from .core import EngineCore
+        files = resolve_model(config.model, on_progress=lambda what, fraction: emit([Progress(what, fraction)]))
+        from .core import EngineCore  # torch takes seconds to load: a wrong path is told at once
 
-        return EngineCore(config, emit, lambda what, fraction: emit([Progress(what, fraction)]))
+        return EngineCore(config, files, emit)
     except ForktreeRuntimeError as error:
-        args = [error.path, error.message, error.remedy] if isinstance(error, ModelLoadError) else None
-        emit([StartFailed(type(error).__name__, args if args is not None else _args(error))])
+        emit([StartFailed(*describe_error(error))])
     except Exception as error:
         log.exception("the engine could not start")
         emit([StartFailed("ForktreeRuntimeError", [f"the engine could not start: {type(error).__name__}: {error}"])])
     return None
-
-
-def _args(error: ForktreeRuntimeError) -> list[Any]:
-    from .core import describe_error
-
-    return describe_error(error)[1]
 
 
 def _watch_client(loop: asyncio.AbstractEventLoop, handle: Callable[[ClientMessage], None]) -> None:

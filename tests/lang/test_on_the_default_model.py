@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,12 +10,6 @@ import forktree as ft
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[ft.Runtime]:
-    with ft.Runtime(in_process=True) as runtime:
-        yield runtime
 
 
 @ft.function
@@ -33,8 +26,8 @@ def describe(s: ft.ProgramState) -> None:
     s += ft.user("Is it large?") + ft.assistant(ft.gen("json", json_schema=schema, max_tokens=24, temperature=0))
 
 
-def test_a_program_with_roles_a_choice_a_fork_and_a_schema(runtime: ft.Runtime) -> None:
-    state = describe.run(backend=runtime)
+def test_a_program_with_roles_a_choice_a_fork_and_a_schema(engine: ft.Engine) -> None:
+    state = describe.run(backend=engine)
     assert "Paris" in state["answer"]
     assert state["verdict"] in ("yes", "no")
     assert len(state["name"]) == 2
@@ -43,34 +36,34 @@ def test_a_program_with_roles_a_choice_a_fork_and_a_schema(runtime: ft.Runtime) 
     assert "<|im_end|><|im_end|>" not in state.text().replace("\n", "")
 
 
-def test_what_was_generated_is_found_in_the_cache_token_by_token(runtime: ft.Runtime) -> None:
-    assert runtime.flush_cache()
-    state = describe.run(backend=runtime)
+def test_what_was_generated_is_found_in_the_cache_token_by_token(engine: ft.Engine) -> None:
+    assert ft.flush_cache(engine)
+    state = describe.run(backend=engine)
     first, last = state.get_meta_info("answer"), state.get_meta_info("json")
     assert first is not None
     assert last is not None
     assert first["cached_tokens"] == 0
     assert last["cached_tokens"] >= first["prompt_tokens"] + first["completion_tokens"] - 1  # not the end-of-turn token
-    again = describe.run(backend=runtime)
+    again = describe.run(backend=engine)
     assert again.text() == state.text()
     second = again.get_meta_info("json")
     assert second is not None
     assert second["cached_tokens"] == second["prompt_tokens"] - 1  # the last token is always computed
 
 
-def test_streamed_text_is_the_text(runtime: ft.Runtime) -> None:
-    assert "".join(describe.stream(backend=runtime).text_iter("answer")) == describe.run(backend=runtime)["answer"]
+def test_streamed_text_is_the_text(engine: ft.Engine) -> None:
+    assert "".join(describe.stream(backend=engine).text_iter("answer")) == describe.run(backend=engine)["answer"]
 
 
 @pytest.mark.parametrize(
     "method", [ft.token_length_normalized, ft.greedy_token_selection, ft.unconditional_likelihood_normalized]
 )
-def test_every_choice_method_finds_the_obvious(runtime: ft.Runtime, method: ft.ChoicesMethod) -> None:
+def test_every_choice_method_finds_the_obvious(engine: ft.Engine, method: ft.ChoicesMethod) -> None:
     @ft.function
     def program(s: ft.ProgramState) -> None:
         s += "The Eiffel Tower is in" + ft.select("city", [" Paris", " Oslo"], choices_method=method)
 
-    state = program.run(backend=runtime)
+    state = program.run(backend=engine)
     assert state["city"] == " Paris"
     meta = state.get_meta_info("city")
     assert meta is not None

@@ -190,6 +190,7 @@ async def _hundred(client: Client) -> list[int]:
     return [status for status, _ in await asyncio.gather(*(client.post("/v1/completions", body) for body in bodies))]
 
 
+@pytest.mark.slow
 async def test_a_hundred_requests_at_once_are_all_answered() -> None:
     async with serving() as client:
         assert await _hundred(client) == [200] * 100

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
-_WORDS = (
-    "river stone lantern harbour cloud engine orchard silver thunder garden letter window mountain copper candle winter "
-    "market bridge falcon meadow compass island story hammer forest violin desert castle ribbon needle"
-).split()
+_WORDS = [
+    "river",
+    "stone",
+    "lantern",
+    "harbour",
+    "cloud",
+    "engine",
+    "orchard",
+    "silver",
+    "thunder",
+    "garden",
+    "letter",
+    "window",
+    "mountain",
+    "copper",
+    "candle",
+    "winter",
+    "market",
+    "bridge",
+    "falcon",
+    "meadow",
+    "compass",
+    "island",
+    "story",
+    "hammer",
+    "forest",
+    "violin",
+    "desert",
+    "castle",
+    "ribbon",
+    "needle",
+]
 
 
 def _ledger(num_lines: int, start: int) -> str:

@@ -42,9 +42,9 @@ def test_streamed_pieces_add_up_to_the_whole(engine: Engine) -> None:
 def test_a_batch_keeps_its_order(engine: Engine) -> None:
     prompts = ["1 2 3 4", "a b c d", "Monday Tuesday"]
     params = {"max_new_tokens": 4, "temperature": 0}
-    assert [
-        done.text for done in engine.generate(prompts, params)
-    ] == [engine.generate(prompt, params).text for prompt in prompts]
+    assert [done.text for done in engine.generate(prompts, params)] == [
+        engine.generate(prompt, params).text for prompt in prompts
+    ]
 
 
 def test_a_prompt_in_parts_passes_token_ids_through(engine: Engine) -> None:
@@ -250,7 +250,9 @@ def test_max_new_tokens_is_capped_by_the_context(engine: Engine) -> None:
 
 def test_a_regex_constrains_the_output(engine: Engine) -> None:
     for seed in range(5):
-        done = engine.generate("Date:", {"max_new_tokens": 30, "temperature": 1.5, "seed": seed}, regex=r"\d{4}-\d\d-\d\d")
+        done = engine.generate(
+            "Date:", {"max_new_tokens": 30, "temperature": 1.5, "seed": seed}, regex=r"\d{4}-\d\d-\d\d"
+        )
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", done.text), done.text
         assert done.finish_reason == "stop"
 
@@ -258,12 +260,17 @@ def test_a_regex_constrains_the_output(engine: Engine) -> None:
 def test_a_json_schema_constrains_the_output(engine: Engine) -> None:
     schema = {
         "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 120}},
+        "properties": {
+            "name": {"type": "string", "maxLength": 12},
+            "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        },
         "required": ["name", "age"],
         "additionalProperties": False,
     }
     for seed in range(5):
-        done = engine.generate("A person:", {"max_new_tokens": 60, "temperature": 1.3, "seed": seed}, json_schema=schema)
+        done = engine.generate(
+            "A person:", {"max_new_tokens": 60, "temperature": 1.3, "seed": seed}, json_schema=schema
+        )
         value = json.loads(done.text)
         assert set(value) == {"name", "age"}
         assert 0 <= value["age"] <= 120

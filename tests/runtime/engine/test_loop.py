@@ -35,9 +35,7 @@ class Rig:
     def __post_init__(self) -> None:
         assert self.config.num_pages is not None
         self.scheduler = CheckedScheduler(self.config, PagePool(self.config.num_pages))
-        self.executor = ScriptedExecutor(
-            self.config.num_pages, self.config.page_size, self.config.max_running_requests
-        )
+        self.executor = ScriptedExecutor(self.config.num_pages, self.config.page_size, self.config.max_running_requests)
         self.loop = EngineLoop(self.scheduler, self.executor, self._receive, mask_words=8)
         self._finished: dict[int, Output] = {}
         self.tokenizer = ByteTokenizer()

@@ -111,7 +111,7 @@ def test_streamed_text_is_the_text_before_the_first_stop(text: str, stops: list[
     if cut is None:
         assert "".join(pieces) == text
     else:
-        first = min(at for stop in stops if 0 <= (at := text[:cut].find(stop)))
+        first = min(at for stop in stops if (at := text[:cut].find(stop)) >= 0)
         assert "".join(pieces) == text[:first]
 
 

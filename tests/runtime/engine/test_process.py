@@ -64,7 +64,11 @@ def test_a_script_that_forgets_to_close_leaves_no_process(tmp_path: Path) -> Non
     )
     root = str(Path(__file__).parents[3])
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": root}
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": root},
     )
     assert done.returncode == 0, done.stderr
     assert _is_gone(int(done.stdout))
