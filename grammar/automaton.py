@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import GrammarTooComplex
-from .expressions import BYTES, LITERAL, NOTHING, RESIDUE, Expressions, byte_set
+from .expressions import BYTES, LITERAL, NOTHING, RESIDUE, Expressions, Row, byte_set
 from .limits import TOTAL_STATES
 
 DEAD, START = 0, 1  # state numbers
@@ -65,15 +65,18 @@ class Automaton:
         """Fill the state's row.  May replace `table` by a larger one."""
         if self.table[state, 0] != UNKNOWN:
             return
-        try:
-            row = self.expressions.derivatives(self.expression[state])
-        except RecursionError:
-            raise GrammarTooComplex("is nested too deeply", place="the generated text") from None
+        row = self._row(state)
         targets = [(self._columns_of(members), self.state_of(left)) for members, left in row]
         line = np.zeros(self.table.shape[1], dtype=np.int32)
         for columns, target in targets:
             line[columns] = target
         self.table[state] = line
+
+    def _row(self, state: int) -> Row:
+        try:
+            return self.expressions.derivatives(self.expression[state])
+        except RecursionError:
+            raise GrammarTooComplex("is nested too deeply", place="the generated text") from None
 
     def step(self, state: int, byte: int) -> int:
         target = int(self.table[state, self.byte_class[byte]])
@@ -97,20 +100,20 @@ class Automaton:
         """(byte, next state) if exactly one byte may follow and the text cannot end here."""
         if self.accepting[state]:
             return None
-        row = self.expressions.derivatives(self.expression[state])
+        row = self._row(state)
         if len(row) != 1 or row[0][0] & (row[0][0] - 1):
             return None
         return row[0][0].bit_length() - 1, self.state_of(row[0][1])
 
     def has_next(self, state: int) -> bool:
-        return bool(self.expressions.derivatives(self.expression[state]))
+        return bool(self._row(state))
 
     def nearest_byte(self, state: int) -> tuple[int, int] | None:
         """(byte, next state) on one shortest way to acceptance, always the same one; None where it is reached."""
         if self.accepting[state]:
             return None
         shortest = self.expressions.shortest
-        row = self.expressions.derivatives(self.expression[state])
+        row = self._row(state)
         members, left = min(row, key=lambda pair: (shortest[pair[1]], _preference(pair[0])))
         return _preference(members)[1], self.state_of(left)
 

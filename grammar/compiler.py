@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from .constraint import Constraint
 from .errors import GrammarError, GrammarTooComplex
 from .expressions import Expressions
 from .forced import forced_tokens
-from .limits import COMPILE_SECONDS, COMPILE_STEPS, TOTAL_STATES, Budget
+from .limits import CALL_SECONDS, CALL_STEPS, COMPILE_SECONDS, COMPILE_STEPS, TOTAL_STATES, Budget
 from .matcher import TERMINATED, Matcher
 from .regex import compile_regex
 from .token_mask import TokenMasks
@@ -56,7 +58,7 @@ class Grammar:
         """int32 [num_words], read-only.  What Matcher.fill_mask writes."""
         if state == TERMINATED:
             return self.vocabulary.eos_row
-        with self._lock:
+        with self._working():
             return self._masks.mask(state) if tokens_left is None else self._masks.mask_within(state, tokens_left)
 
     def after(self, state: int, token_id: int) -> int:
@@ -70,11 +72,20 @@ class Grammar:
         text = self.vocabulary.tokens[token_id]
         if text is None:
             raise GrammarError(f"token {token_id} is a special token: a constraint never allows it")
-        with self._lock:
+        with self._working():
             target = self._automaton.walk(state, text)
         if target == DEAD:
             raise GrammarError(f"token {token_id} {text!r} is not allowed here")
         return target
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """The lock, and a fresh budget for what one call may explore."""
+        with self._lock:
+            budget = self._automaton.expressions.budget
+            budget.place = "the generated text"
+            budget.renew(CALL_STEPS, CALL_SECONDS)
+            yield
 
     def accepts_at(self, state: int) -> bool:
         return self._automaton.accepting[state]
@@ -82,16 +93,16 @@ class Grammar:
     def ends_at(self, state: int) -> bool:
         if not self._automaton.accepting[state]:
             return False
-        with self._lock:
+        with self._working():
             return not self._automaton.has_next(state)
 
     def tokens_needed(self, state: int) -> int:
         """Tokens that complete the text from here on one shortest way (in bytes), EOS not counted."""
-        with self._lock:
+        with self._working():
             return self._masks.tokens_needed(state)
 
     def forced(self, state: int) -> list[int]:
-        with self._lock:
+        with self._working():
             known = self._forced.get(state)
             if known is None:
                 known = self._forced[state] = tuple(forced_tokens(self._automaton, self.vocabulary, state))

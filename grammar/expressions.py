@@ -63,6 +63,7 @@ class Expressions:
         self._rows: dict[int, Row] = {}
         self._concats: dict[tuple[int, int], int] = {}
         self._clamps: dict[tuple[int, int], int] = {}
+        self._clamped_away: dict[tuple[int, int], int] = {}
         self._both_rows: dict[int, list[tuple[int, int]]] = {}  # rows of intersections, not yet rid of dead ends
         self._unresolved: set[int] = set()  # intersections whose `shortest` is not known yet
         self._rules_settled = True
@@ -463,13 +464,43 @@ class Expressions:
         while self.kind[e] == CONCAT and (e, horizon) not in self._clamps:
             chain.append(e)
             e = self.parts[e][1]
-        result = self._clamps.get((e, horizon))
+        result: int | None = self._clamps.get((e, horizon))
         if result is None:
             result = self._clamps[e, horizon] = self._clamp_one(e, horizon)
         for suffix in reversed(chain):
             result = self.concat(self._clamp_one(self.parts[suffix][0], horizon), result)
             self._clamps[suffix, horizon] = result
         return result
+
+    def clamped_away(self, e: int, horizon: int) -> int:
+        """How many bytes longer than those of `clamped(e)` shortest completions of `e` may be, at most.
+
+        For any string of up to `horizon` bytes: a completion of what is left of the clamped expression completes
+        what is left of `e` once the rounds that clamping took away are put in."""
+        total = 0
+        while True:
+            head, tail = self.parts[e] if self.kind[e] == CONCAT else (e, EMPTY)
+            known = self._clamped_away.get((head, horizon))
+            if known is None:
+                known = self._clamped_away[head, horizon] = self._clamped_away_one(head, horizon)
+            total += known
+            if tail == EMPTY:
+                return min(INFINITE, total)
+            e = tail
+
+    def _clamped_away_one(self, e: int, horizon: int) -> int:
+        if self.kind[e] == ALTERNATIVE:
+            return max(self.clamped_away(item, horizon) for item in self.parts[e])
+        if self.kind[e] == REPEAT:
+            body, least, _ = self.parts[e]
+            rounds: int = min(least, self._enough_rounds(body, horizon))
+            skipped: int = (least - rounds) * self.shortest[body]
+            return skipped + max(1, least) * self.clamped_away(body, horizon)
+        return 0
+
+    def _enough_rounds(self, body: int, horizon: int) -> int:
+        """More rounds of `body` than `horizon` bytes have room for."""
+        return horizon // max(1, self.shortest[body]) + 2
 
     def _clamp_one(self, e: int, horizon: int) -> int:
         kind, parts = self.kind[e], self.parts[e]
@@ -479,7 +510,7 @@ class Expressions:
             return self.alternative([self.clamped(item, horizon) for item in parts])
         if kind == REPEAT:
             body, least, most = parts
-            enough = horizon // max(1, self.shortest[body]) + 2  # more rounds than the horizon has room for
+            enough = self._enough_rounds(body, horizon)
             return self.repeat(self.clamped(body, horizon), min(least, enough), most if most < enough else INFINITE)
         return e
 

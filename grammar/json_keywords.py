@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from .errors import SchemaError
 
@@ -142,9 +143,7 @@ _NEVER_FALSE: Mapping[str, tuple[object, ...]] = {
 }
 
 # Words that happen to resemble keywords but are common in schemas as they are.
-_NOT_SLIPS = frozenset(
-    {"types", "name", "item", "examples", "required_", "anchor", "defs", "ref", "description_", "option"}
-)
+_NOT_SLIPS = frozenset(("types", "readonly", "uniqueItem", "required_", "description_"))
 _LOOKED_AT = sorted(
     k for k in {*ENFORCED, *REFUSED, "then", "else", "minContains", "maxContains"} if len(k) > 4 and k.isalnum()
 )
@@ -178,12 +177,20 @@ def refuse(keyword: str, value: object, pointer: str, why: str = "cannot be enfo
 
 
 def _check_spelling(keyword: str, value: object, pointer: str) -> None:
+    meant = _meant(keyword)
+    if meant:
+        hint = f"Did you mean {meant}?"
+        raise SchemaError("is no keyword of JSON Schema", pointer=pointer, keyword=keyword, value=value, hint=hint)
+
+
+@lru_cache(maxsize=4096)
+def _meant(keyword: str) -> str:
+    """The keyword that this one may be a slip for, or ""."""
     plain = keyword.replace("_", "").replace("-", "").lower()
     if keyword in _NOT_SLIPS or len(plain) < 5 or keyword.startswith(("x-", "_", "@", "$")):
-        return
+        return ""
     for known in _LOOKED_AT:
         low = known.lower()
-        near = plain == low or difflib.SequenceMatcher(None, plain, low).ratio() >= 0.87
-        if keyword != known and near and keyword not in ("readonly", "uniqueItem"):
-            hint = f"Did you mean {known}?"
-            raise SchemaError("is no keyword of JSON Schema", pointer=pointer, keyword=keyword, value=value, hint=hint)
+        if plain == low or difflib.SequenceMatcher(None, plain, low).ratio() >= 0.87:
+            return known
+    return ""

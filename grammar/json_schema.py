@@ -3,8 +3,8 @@
 What is enforced, ignored and refused stands in json_keywords.py; nothing is enforced by half.  Declared choices, within
 which every valid value can be written and nothing else:
 - white space: at most one blank after ',' and ':', none elsewhere;
-- properties come in the order of the schema's text, then those only named in `required`, then all others; optional
-  ones may be left out.  As in JSON itself, a property that the schema does not name may be written twice;
+- properties come in the order of the schema's text, then those only named in `required`, then all others; those
+  not required may be left out.  As in JSON itself, a property that the schema does not name may be written twice;
 - names, enum and const values are written plainly (no \\u escape that is not needed), other strings in any way;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
 - missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) may nest without bound."""
@@ -197,9 +197,7 @@ class _SchemaWriter:
             )
         cap = limits.least if most >= INFINITE else most  # beyond it, counts are alike
         if cap * (len(entries) + 1) > MAX_COUNTED:
-            raise SchemaError(
-                "too many properties to count", pointer=self._pointer, keyword="minProperties", value=cap
-            )
+            raise SchemaError("too many properties to count", pointer=self._pointer, keyword="minProperties", value=cap)
         close = e.literal(b"}")
 
         def entry_at(count: int, entry: int) -> int:

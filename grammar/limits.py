@@ -8,8 +8,8 @@ from collections.abc import Callable
 from .errors import GrammarTooComplex
 
 COMPILE_STEPS, COMPILE_SECONDS = 1_000_000, 10.0
-MASK_STEPS, MASK_SECONDS = 500_000, 5.0  # a budget of their own for the states that one token mask explores
-TOTAL_STATES = 400_000  # states that one grammar may hold, over all its requests
+CALL_STEPS, CALL_SECONDS = 500_000, 5.0  # of one call of a matcher, say for the states that a token mask explores
+TOTAL_STATES = 100_000  # states that one grammar may hold, over all its requests
 
 
 class Budget:

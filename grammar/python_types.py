@@ -80,17 +80,17 @@ class _SchemaOf:
             return {"enum": [_plain(value, path) for value in args]}
         if origin is Union or origin is types.UnionType:
             return {"anyOf": [self.of(arg, path) for arg in args]}
-        if isinstance(tp, type) and issubclass(tp, enum.Enum):
+        if _is_class(tp) and issubclass(tp, enum.Enum):
             return self._class(tp, path, lambda: {"enum": [_plain(member.value, path) for member in tp]})
         if _is_pydantic(tp):
             return self._class(tp, path, lambda: self._pydantic(tp.model_json_schema()))
-        if dataclasses.is_dataclass(tp) and isinstance(tp, type):
+        if dataclasses.is_dataclass(tp) and _is_class(tp):
             return self._class(tp, path, lambda: self._dataclass(tp, path))
         if typing.is_typeddict(tp):
             hints = _hints(tp, path)
             required = [name for name in hints if name in tp.__required_keys__]
             return self._class(tp, path, lambda: self._object(hints, required, _name(tp)))
-        if isinstance(tp, type) and issubclass(tp, tuple) and hasattr(tp, "_fields"):
+        if _is_class(tp) and issubclass(tp, tuple) and hasattr(tp, "_fields"):
             hints = _hints(tp, path)
             missing = [f for f in tp._fields if f not in hints]
             if missing:
@@ -225,7 +225,7 @@ def _value_of(tp: Any, data: Any, path: str) -> Any:
         if data is not None:
             raise _wrong(tp, data, path)
         return None
-    if isinstance(tp, type) and issubclass(tp, enum.Enum):
+    if _is_class(tp) and issubclass(tp, enum.Enum):
         for member in tp:
             if _plain(member.value, path) == data and type(_plain(member.value, path)) is type(data):
                 return member
@@ -265,7 +265,7 @@ def _composed(tp: Any, origin: Any, args: tuple[Any, ...], data: Any, path: str)
             return tp(**values)
         except TypeError as error:
             raise GrammarError(f"{path}: {error}") from None
-    if isinstance(tp, type) and issubclass(tp, tuple) and hasattr(tp, "_fields"):
+    if _is_class(tp) and issubclass(tp, tuple) and hasattr(tp, "_fields"):
         hints = _hints(tp, path)
         if not isinstance(data, list) or len(data) != len(tp._fields):
             raise _wrong(tp, data, path)
@@ -303,8 +303,12 @@ def _microseconds(text: str) -> str:
 # ---- helpers -----------------------------------------------------------------------------------------------------
 
 
+def _is_class(tp: Any) -> bool:
+    return isinstance(tp, type) and get_origin(tp) is None  # in Python 3.10 list[int] passes for a type
+
+
 def _is_pydantic(tp: Any) -> bool:
-    return isinstance(tp, type) and hasattr(tp, "model_json_schema") and hasattr(tp, "model_validate_json")
+    return _is_class(tp) and hasattr(tp, "model_json_schema") and hasattr(tp, "model_validate_json")
 
 
 def _plain(value: Any, path: str) -> Any:

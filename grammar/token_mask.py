@@ -14,7 +14,6 @@ import numpy.typing as npt
 from .automaton import Automaton
 from .errors import GrammarError
 from .expressions import INFINITE
-from .limits import MASK_SECONDS, MASK_STEPS
 from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
@@ -36,6 +35,7 @@ class TokenMasks:
         self._max_masks = max(16, CACHE_BYTES // (4 * vocabulary.num_words + 1))
         self._path = np.zeros(self.trie.deepest + 1, dtype=np.int32)
         self._tokens_needed: dict[int, int] = {}  # state -> tokens to acceptance on a shortest way, INFINITE: cannot
+        self._furthest_of: dict[int, int] = {}  # clamped expression -> see _furthest
         self._anywhere: UInt8 = np.ones(1, dtype=np.uint8)
         self._nowhere: UInt8 = np.zeros(1, dtype=np.uint8)
 
@@ -44,12 +44,10 @@ class TokenMasks:
         clamped = self._of_state.get(state)
         if clamped is None:
             expressions = self.automaton.expressions
-            self._renew_budget()
             clamped = expressions.clamped(self.automaton.expression[state], self.trie.deepest)
             self._of_state[state] = clamped
         row = self._masks.get(clamped)
         if row is None:
-            self._renew_budget()
             row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
             start = self.automaton.state_of(clamped)
             self._walk(start, row, self._anywhere, self._nowhere)
@@ -73,26 +71,36 @@ class TokenMasks:
         one in bytes.  EOS is allowed where the text is complete and needs no token.  If no token is quick enough, the
         text cannot be completed in time any more and the plain mask is returned."""
         plain = self.mask(state)
-        expressions = self.automaton.expressions
-        expression = self.automaton.expression[state]
-        worst = expressions.peak[expression] + self.trie.deepest * expressions.rule_growth
-        if worst < tokens_left and self.vocabulary.has_all_bytes:
+        if self.vocabulary.has_all_bytes and self._furthest(state) < tokens_left:
             return plain
-        self._renew_budget()
+        ends = self._ends(state)
+        late = [end for end in ends.tolist() if not self._completes_within(end, tokens_left - 1)]
+        if not late or (len(late) == len(ends) and not self.automaton.accepting[state]):
+            return plain
+        wanted = np.ones(max(2, self.automaton.num_states), dtype=np.uint8)
+        wanted[late] = 0
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
-        self._walk(
-            state, row, self._anywhere, self._nowhere
-        )  # fills the table, so that no number of states changes below
-        seen = np.zeros(max(2, self.automaton.num_states), dtype=np.uint8)
-        self._walk(state, row, self._anywhere, seen)
-        wanted = np.zeros(len(seen), dtype=np.uint8)
-        for end in np.flatnonzero(seen).tolist():
-            wanted[end] = self._completes_within(end, tokens_left - 1)
-        row[:] = 0
         self._walk(state, row, wanted, self._nowhere)
         if self.automaton.accepting[state]:
             row |= self.vocabulary.eos_row
-        return row if row.any() else plain
+        return row
+
+    def _furthest(self, state: int) -> int:
+        """No token leads from `state` to one whose shortest completion is longer than this many bytes."""
+        expressions = self.automaton.expressions
+        clamped = self._of_state[state]
+        furthest = self._furthest_of.get(clamped)
+        if furthest is None:
+            ends = self._ends(self.automaton.state_of(clamped))
+            furthest = max((self.automaton.shortest(end) for end in ends.tolist()), default=0)
+            self._furthest_of[clamped] = furthest
+        return furthest + expressions.clamped_away(self.automaton.expression[state], self.trie.deepest)
+
+    def _ends(self, state: int) -> npt.NDArray[np.intp]:
+        """The states in which some token ends that may follow in `state`."""
+        row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
+        seen = self._walk(state, row, self._anywhere, np.zeros(max(2, len(self.automaton.table)), dtype=np.uint8))
+        return np.flatnonzero(seen)
 
     def tokens_needed(self, state: int) -> int:
         """Tokens of the vocabulary that spell one fixed shortest completion of `state`, as few as can be; INFINITE
@@ -126,7 +134,8 @@ class TokenMasks:
             return True
         return self.tokens_needed(state) <= tokens
 
-    def _walk(self, state: int, row: Int32, wanted: UInt8, seen: UInt8) -> None:
+    def _walk(self, state: int, row: Int32, wanted: UInt8, seen: UInt8) -> UInt8:
+        """One walk of the trie (see kernels.walk_trie), the table filled where it is asked for.  Returns `seen`."""
         automaton, trie, path = self.automaton, self.trie, self._path
         path[0] = state
         node = 0
@@ -136,10 +145,7 @@ class TokenMasks:
                 trie.token_ids, path, node, wanted, seen, row,
             )  # fmt: skip
             if node >= len(trie.node_byte):
-                return
+                return seen
             automaton.expand(int(path[trie.node_depth[node] - 1]))
-
-    def _renew_budget(self) -> None:
-        budget = self.automaton.expressions.budget
-        budget.place = "the generated text"
-        budget.renew(MASK_STEPS, MASK_SECONDS)
+            if 1 < len(seen) < len(automaton.table):
+                seen = np.concatenate((seen, np.zeros(len(automaton.table) - len(seen), dtype=np.uint8)))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from forktree.runtime import Engine
+if TYPE_CHECKING:
+    from forktree.runtime import Engine
+
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the engine process has it; read once, when torch is loaded
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """The default model on a thread of the test process. Shared: a test leaves it as it found it but for its cache."""
+    from forktree.runtime import Engine
+
     with Engine(in_process=True, num_pages=8192) as engine:
         yield engine
 
@@ -19,5 +26,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def process_engine() -> Iterator[Engine]:
     """The default model in an engine process, as users run it. Shared, as above."""
+    from forktree.runtime import Engine
+
     with Engine(num_pages=8192) as engine:
         yield engine

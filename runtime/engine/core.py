@@ -43,6 +43,7 @@ from .messages import (
     Flush,
     Flushed,
     ModelInfo,
+    Progress,
     Ready,
     Stats,
     Submit,
@@ -67,6 +68,7 @@ class EngineCore:
         dtype = getattr(torch, config.dtype)
         attention = make_attention(config.attention)
         model = load_model(files, attention=attention, dtype=dtype)
+        model.warmup(lambda what, fraction: emit([Progress(what, fraction)]))
         self._tokenizer = Tokenizer(files.tokenizer_json)
         self._eos_token_ids = files.eos_token_ids
         self._context_length = context_length(config, model)

@@ -30,6 +30,7 @@ OnDeath = Callable[[str], None]
 
 POLL_MS = 100  # how soon the end of the engine process is noticed
 CLOSE_SECONDS = 10.0
+OMP_SPINS = "3000"  # for torch's and numba's threads: by default they spin so long at a barrier that a busy machine crawls
 
 _CHILD = (
     "import json, sys; setup = json.loads(sys.stdin.readline()); sys.path[:] = setup['sys_path'];"
@@ -65,7 +66,10 @@ class ProcessTransport:
         self._outbox = self._socket(zmq.PUSH, "to-engine")
         inbox = self._socket(zmq.PULL, "from-engine")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=sys.stderr.fileno() if _has_stderr() else None
+            [sys.executable, "-c", _CHILD],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr.fileno() if _has_stderr() else None,
+            env={"GOMP_SPINCOUNT": OMP_SPINS, **os.environ},
         )
         setup = {"sys_path": sys.path, "folder": str(self._folder), "config": self._config.to_dict()}
         assert self._process.stdin is not None

@@ -32,10 +32,21 @@ class Language:
         return self.expressions.nullable[e]
 
 
+def language_if_any(schema: Any) -> Language | None:
+    """None for a schema that nothing satisfies."""
+    try:
+        return Language(schema)
+    except SchemaError as error:
+        if "satisfies" in error.message or "no number" in error.message:
+            return None
+        raise
+
+
 def texts_of(value: Any) -> list[str]:
     """The spellings of a value that every schema admits: compact or with single blanks, escaped or not."""
     return [
-        json.dumps(value, separators=separators, ensure_ascii=False) for separators in ((",", ":"), (", ", ": "), (",", ": "))
+        json.dumps(value, separators=separators, ensure_ascii=False)
+        for separators in ((",", ":"), (", ", ": "), (",", ": "))
     ]
 
 
@@ -50,47 +61,82 @@ def assert_same(schema: Any, values: list[Any]) -> None:
 
 
 SCALARS = [None, True, False, 0, 1, -1, 2, 3, 5, 7, 10, 15, 99, 100, 1234, -7, 0.5, -0.5, 1.25, 2.5, 3.75, 10.01, 99.99,
-           "", "a", "b", "ab", "abc", "abcd", "é", "日本", "😀😀", '"', "\\", "\n", "/", "1", "null", "2024-01-31"]  # fmt: skip
-COMPOSED = [[], [1], [1, 2], [1, 2, 3], ["a"], ["a", "b"], [1, "a"], [1, "a", None], [None], [[]], [[1]], [[1], []], [{}], [{"a": 1}],
-            {}, {"a": 1}, {"a": "x"}, {"a": None}, {"b": 1}, {"a": 1, "b": 2}, {"a": 1, "b": "x"}, {"a": 1, "c": 3}, {"b": 2, "c": 3},
-            {"a": 1, "b": 2, "c": 3}, {"a": {"b": 1}}, {"a": {}}, {"a": []}, {"a": [1]}, {"z": {"y": [1, {"x": None}]}}, {"ab": 1},
+           "", "a", "b", "ab", "abc", "abcd", "é", "日本", "😀😀", '"', "\\", "\n", "/", "1", "null",
+           "2024-01-31"]  # fmt: skip
+COMPOSED = [[], [1], [1, 2], [1, 2, 3], ["a"], ["a", "b"], [1, "a"], [1, "a", None], [None], [[]], [[1]], [[1], []],
+[{}], [{"a": 1}],
+            {}, {"a": 1}, {"a": "x"}, {"a": None}, {"b": 1}, {"a": 1, "b": 2}, {"a": 1, "b": "x"}, {"a": 1, "c": 3},
+            {"b": 2, "c": 3},
+            {"a": 1, "b": 2, "c": 3}, {"a": {"b": 1}}, {"a": {}}, {"a": []}, {"a": [1]}, {"z": {"y": [1,
+            {"x": None}]}}, {"ab": 1},
             {"": 1}, {"a": 1, "é": 2}]  # fmt: skip
 VALUES: list[Any] = [*SCALARS, *COMPOSED]
 
 SCHEMAS: list[Any] = [
-    True, {}, {"type": "null"}, {"type": "boolean"}, {"type": "integer"}, {"type": "number"}, {"type": "string"}, {"type": "array"}, {"type": "object"},
+    True, {}, {"type": "null"}, {"type": "boolean"}, {"type": "integer"}, {"type": "number"}, {"type": "string"},
+    {"type": "array"}, {"type": "object"},
     {"type": ["string", "null"]}, {"type": ["integer", "array"]}, {"type": ["number", "object"]},
-    {"enum": [1, "a", None, True, [1, 2], {"a": 1}]}, {"const": "ab"}, {"const": {"a": {"b": 1}}}, {"const": 1.25}, {"enum": ["é", "日本", "a"]},
-    {"type": "string", "enum": ["a", 1, "b", None]}, {"enum": ["a", "abc", 5], "minLength": 2}, {"enum": [1, 5, 10], "minimum": 3}, {"enum": [[1], [1, 2]], "minItems": 2},
-    {"type": "string", "minLength": 2}, {"type": "string", "maxLength": 1}, {"type": "string", "minLength": 1, "maxLength": 2}, {"maxLength": 0},
-    {"type": "string", "pattern": "b"}, {"type": "string", "pattern": "^a"}, {"type": "string", "pattern": "^[a-z]+$"}, {"pattern": "^[a-c]{1,9}$", "maxLength": 2},
-    {"pattern": "b", "minLength": 3}, {"pattern": "^(ab)*$", "minLength": 3, "maxLength": 5}, {"type": "string", "pattern": "^\\S+$"},
-    {"type": "integer", "minimum": 0}, {"type": "integer", "maximum": 10}, {"type": "integer", "minimum": -1, "maximum": 15}, {"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 10},
-    {"type": "number", "minimum": 0.5}, {"type": "number", "maximum": 2.5}, {"type": "number", "exclusiveMinimum": 0.5, "exclusiveMaximum": 3.75}, {"minimum": 2}, {"maximum": -0.5},
-    {"type": "number", "minimum": 99.985}, {"type": "number", "minimum": -0.5, "maximum": 1.25}, {"type": "integer", "minimum": 0.5, "maximum": 9.99}, {"exclusiveMaximum": 0},
-    {"type": "integer", "multipleOf": 5}, {"type": "integer", "multipleOf": 3, "minimum": 1}, {"type": "number", "multipleOf": 2.5}, {"type": "number", "multipleOf": 0.25}, {"multipleOf": 1.5, "maximum": 50},
-    {"items": {"type": "integer"}}, {"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "array", "maxItems": 1}, {"type": "array", "minItems": 2, "maxItems": 2}, {"type": "array", "maxItems": 0},
-    {"prefixItems": [{"type": "integer"}, {"type": "string"}]}, {"prefixItems": [{"type": "integer"}], "items": False}, {"prefixItems": [True, {"type": "string"}], "items": {"type": "null"}, "minItems": 2},
-    {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}, {"type": "array", "prefixItems": [True, False]}, {"type": "array", "items": False},
-    {"properties": {"a": {"type": "integer"}}}, {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a"]},
-    {"type": "object", "properties": {"a": True, "b": True}, "additionalProperties": False}, {"type": "object", "properties": {"a": True}, "required": ["a", "b"]},
-    {"type": "object", "properties": {"a": True}, "required": ["b"], "additionalProperties": {"type": "integer"}}, {"type": "object", "additionalProperties": {"type": "string"}},
+    {"enum": [1, "a", None, True, [1, 2], {"a": 1}]}, {"const": "ab"}, {"const": {"a": {"b": 1}}}, {"const": 1.25},
+    {"enum": ["é", "日本", "a"]},
+    {"type": "string", "enum": ["a", 1, "b", None]}, {"enum": ["a", "abc", 5], "minLength": 2}, {"enum": [1, 5, 10],
+    "minimum": 3}, {"enum": [[1], [1, 2]], "minItems": 2},
+    {"type": "string", "minLength": 2}, {"type": "string", "maxLength": 1}, {"type": "string", "minLength": 1,
+    "maxLength": 2}, {"maxLength": 0},
+    {"type": "string", "pattern": "b"}, {"type": "string", "pattern": "^a"}, {"type": "string",
+    "pattern": "^[a-z]+$"}, {"pattern": "^[a-c]{1,9}$", "maxLength": 2},
+    {"pattern": "b", "minLength": 3}, {"pattern": "^(ab)*$", "minLength": 3, "maxLength": 5}, {"type": "string",
+    "pattern": "^\\S+$"},
+    {"type": "integer", "minimum": 0}, {"type": "integer", "maximum": 10}, {"type": "integer", "minimum": -1,
+    "maximum": 15}, {"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 10},
+    {"type": "number", "minimum": 0.5}, {"type": "number", "maximum": 2.5}, {"type": "number",
+    "exclusiveMinimum": 0.5, "exclusiveMaximum": 3.75}, {"minimum": 2}, {"maximum": -0.5},
+    {"type": "number", "minimum": 99.985}, {"type": "number", "minimum": -0.5, "maximum": 1.25}, {"type": "integer",
+    "minimum": 0.5, "maximum": 9.99}, {"exclusiveMaximum": 0},
+    {"type": "integer", "multipleOf": 5}, {"type": "integer", "multipleOf": 3, "minimum": 1}, {"type": "number",
+    "multipleOf": 2.5}, {"type": "number", "multipleOf": 0.25}, {"multipleOf": 1.5, "maximum": 50},
+    {"items": {"type": "integer"}}, {"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "array",
+    "maxItems": 1}, {"type": "array", "minItems": 2, "maxItems": 2}, {"type": "array", "maxItems": 0},
+    {"prefixItems": [{"type": "integer"}, {"type": "string"}]}, {"prefixItems": [{"type": "integer"}],
+    "items": False}, {"prefixItems": [True, {"type": "string"}], "items": {"type": "null"}, "minItems": 2},
+    {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}, {"type": "array",
+    "prefixItems": [True, False]}, {"type": "array", "items": False},
+    {"properties": {"a": {"type": "integer"}}}, {"type": "object", "properties": {"a": {"type": "integer"},
+    "b": {"type": "string"}}, "required": ["a"]},
+    {"type": "object", "properties": {"a": True, "b": True}, "additionalProperties": False}, {"type": "object",
+    "properties": {"a": True}, "required": ["a", "b"]},
+    {"type": "object", "properties": {"a": True}, "required": ["b"], "additionalProperties": {"type": "integer"}},
+    {"type": "object", "additionalProperties": {"type": "string"}},
     {"type": "object", "properties": {"a": False}}, {"type": "object", "properties": {"a": False, "b": True}},
-    {"type": "object", "maxProperties": 1}, {"type": "object", "minProperties": 1}, {"type": "object", "properties": {"a": True, "b": True, "c": True}, "minProperties": 2, "additionalProperties": False},
-    {"type": "object", "properties": {"a": True, "b": True}, "maxProperties": 1}, {"type": "object", "properties": {"a": True}, "minProperties": 2, "required": ["a"]},
-    {"anyOf": [{"type": "integer"}, {"type": "string", "minLength": 3}]}, {"anyOf": [{"type": "object", "required": ["a"]}, {"type": "null"}]}, {"type": "integer", "anyOf": [{"minimum": 10}, {"maximum": 0}]},
-    {"type": "object", "properties": {"a": True}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, {"anyOf": [{"minLength": 2}, {"minItems": 2}]},
-    {"oneOf": [{"type": "integer"}, {"type": "string"}]}, {"oneOf": [{"type": "integer", "minimum": 10}, {"type": "integer", "maximum": 9}]}, {"oneOf": [{"pattern": "^a"}, {"pattern": "^b"}], "type": "string"},
-    {"oneOf": [{"properties": {"a": {"const": 1}}, "required": ["a"]}, {"properties": {"a": {"const": "x"}}, "required": ["a"]}], "type": "object"}, {"oneOf": [{"maxItems": 1}, {"minItems": 2}], "type": "array"},
+    {"type": "object", "maxProperties": 1}, {"type": "object", "minProperties": 1}, {"type": "object",
+    "properties": {"a": True, "b": True, "c": True}, "minProperties": 2, "additionalProperties": False},
+    {"type": "object", "properties": {"a": True, "b": True}, "maxProperties": 1}, {"type": "object",
+    "properties": {"a": True}, "minProperties": 2, "required": ["a"]},
+    {"anyOf": [{"type": "integer"}, {"type": "string", "minLength": 3}]}, {"anyOf": [{"type": "object",
+    "required": ["a"]}, {"type": "null"}]}, {"type": "integer", "anyOf": [{"minimum": 10}, {"maximum": 0}]},
+    {"type": "object", "properties": {"a": True}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+    {"anyOf": [{"minLength": 2}, {"minItems": 2}]},
+    {"oneOf": [{"type": "integer"}, {"type": "string"}]}, {"oneOf": [{"type": "integer", "minimum": 10},
+    {"type": "integer", "maximum": 9}]}, {"oneOf": [{"pattern": "^a"}, {"pattern": "^b"}], "type": "string"},
+    {"oneOf": [{"properties": {"a": {"const": 1}}, "required": ["a"]}, {"properties": {"a": {"const": "x"}},
+    "required": ["a"]}], "type": "object"}, {"oneOf": [{"maxItems": 1}, {"minItems": 2}], "type": "array"},
     {"oneOf": [{"const": 1}, {"enum": [2, 3]}, {"type": "string"}]}, {"oneOf": [{"type": "number"}]},
-    {"allOf": [{"type": "string"}, {"minLength": 2}]}, {"allOf": [{"properties": {"a": {"type": "integer"}}}, {"required": ["a"]}], "type": "object"}, {"allOf": [{"minimum": 2}, {"maximum": 9}], "type": "integer"},
-    {"allOf": [{"pattern": "a"}, {"pattern": "b"}]}, {"allOf": [{"items": {"minimum": 1}}, {"items": {"maximum": 2}}], "items": {"type": "integer"}}, {"allOf": [{"enum": [1, 2, 3]}, {"enum": [2, 3, 5]}]},
-    {"allOf": [{"properties": {"a": True}, "additionalProperties": {"type": "integer"}}, {"properties": {"b": {"minimum": 2}}}], "type": "object"}, {"allOf": [{"type": "integer"}, {"type": "number"}]},
-    {"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer"}}}, {"$ref": "#/$defs/x", "minimum": 5, "$defs": {"x": {"type": "integer"}}}, {"$ref": "#name", "$defs": {"x": {"$anchor": "name", "type": "null"}}},
-    {"properties": {"a": {"$ref": "#/definitions/n~1a%25"}}, "definitions": {"n/a%": {"type": "null"}}}, {"items": {"$ref": "#"}, "type": "array"}, {"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#/properties/a"}}, "type": "object", "additionalProperties": False},
-    {"$defs": {"n": {"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}, {"type": "integer"}]}}}}, "$ref": "#/$defs/n"},
-    {"title": "t", "description": "d", "default": 1, "examples": [2], "deprecated": True, "x-other": {"y": 1}, "nullable": False, "uniqueItems": False, "type": "integer"},
-    {"uniqueItems": True, "maxItems": 1, "type": "array"}, {"type": "string", "uniqueItems": True}, {"not": False, "if": True, "type": "null"},
+    {"allOf": [{"type": "string"}, {"minLength": 2}]}, {"allOf": [{"properties": {"a": {"type": "integer"}}},
+    {"required": ["a"]}], "type": "object"}, {"allOf": [{"minimum": 2}, {"maximum": 9}], "type": "integer"},
+    {"allOf": [{"pattern": "a"}, {"pattern": "b"}]}, {"allOf": [{"items": {"minimum": 1}}, {"items": {"maximum": 2}}],
+    "items": {"type": "integer"}}, {"allOf": [{"enum": [1, 2, 3]}, {"enum": [2, 3, 5]}]},
+    {"allOf": [{"properties": {"a": True}, "additionalProperties": {"type": "integer"}},
+    {"properties": {"b": {"minimum": 2}}}], "type": "object"}, {"allOf": [{"type": "integer"}, {"type": "number"}]},
+    {"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer"}}}, {"$ref": "#/$defs/x", "minimum": 5,
+    "$defs": {"x": {"type": "integer"}}}, {"$ref": "#name", "$defs": {"x": {"$anchor": "name", "type": "null"}}},
+    {"properties": {"a": {"$ref": "#/definitions/n~1a%25"}}, "definitions": {"n/a%": {"type": "null"}}},
+    {"items": {"$ref": "#"}, "type": "array"}, {"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#/properties/a"}},
+    "type": "object", "additionalProperties": False},
+    {"$defs": {"n": {"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"},
+    {"type": "integer"}]}}}}, "$ref": "#/$defs/n"},
+    {"title": "t", "description": "d", "default": 1, "examples": [2], "deprecated": True, "x-other": {"y": 1},
+    "nullable": False, "uniqueItems": False, "type": "integer"},
+    {"uniqueItems": True, "maxItems": 1, "type": "array"}, {"type": "string", "uniqueItems": True}, {"not": False,
+    "if": True, "type": "null"},
 ]  # fmt: skip
 
 
@@ -101,7 +147,8 @@ def test_a_value_is_admitted_exactly_if_jsonschema_finds_it_valid(schema: Any) -
 
 NAMES = st.sampled_from(["a", "b", "c", "ab"])
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-20, 120), st.sampled_from([0.5, 1.25, -2.75]), st.text("ab\"\\é😀", max_size=4)),
+    st.one_of(st.none(), st.booleans(), st.integers(-20, 120), st.sampled_from([0.5, 1.25, -2.75]),
+    st.text("ab\"\\é😀", max_size=4)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)),
     max_leaves=6,
 )  # fmt: skip
@@ -110,7 +157,11 @@ JSON = st.recursive(
 @st.composite
 def schemas(draw: st.DrawFn, depth: int = 2) -> Any:
     """Random schemas of the enforced keywords; properties in alphabetical order, as `ordered` writes values."""
-    kind = draw(st.sampled_from(["scalar", "string", "integer", "number", "array", "object", "any", "enum"][: 8 if depth else 4]))
+    kind = draw(
+        st.sampled_from(
+            ["scalar", "string", "integer", "number", "array", "object", "any", "enum"][: 8 if depth else 4]
+        )
+    )
     inner = schemas(depth - 1)
     if kind == "scalar":
         return {"type": draw(st.sampled_from(["null", "boolean", "integer", "number", "string"]))}
@@ -126,12 +177,23 @@ def schemas(draw: st.DrawFn, depth: int = 2) -> Any:
         least = draw(st.integers(0, 2))
         prefix = draw(st.lists(inner, max_size=2))
         named = {"prefixItems": prefix} if prefix else {}
-        return {"type": "array", **named, "items": draw(inner), "minItems": least, "maxItems": least + draw(st.integers(0, 2))}
+        return {
+            "type": "array",
+            **named,
+            "items": draw(inner),
+            "minItems": least,
+            "maxItems": least + draw(st.integers(0, 2)),
+        }
     if kind == "object":
         names = sorted(draw(st.sets(NAMES, max_size=3)))
         required = sorted(draw(st.sets(st.sampled_from(names)))) if names else []
         rest = draw(st.one_of(st.booleans(), inner))
-        return {"type": "object", "properties": {n: draw(inner) for n in names}, "required": required, "additionalProperties": rest}
+        return {
+            "type": "object",
+            "properties": {n: draw(inner) for n in names},
+            "required": required,
+            "additionalProperties": rest,
+        }
     if kind == "enum":
         return {"enum": draw(st.lists(JSON, min_size=1, max_size=3))}
     return {draw(st.sampled_from(["anyOf", "allOf"])): draw(st.lists(inner, min_size=1, max_size=2))}
@@ -148,11 +210,7 @@ def ordered(value: Any, schema_names: list[str]) -> Any:
 @given(schemas(), st.lists(JSON, min_size=1, max_size=12))
 @settings(max_examples=120, deadline=None)
 def test_nothing_invalid_is_admitted_and_nothing_valid_refused(schema: Any, values: list[Any]) -> None:
-    try:
-        language = Language(schema)
-    except SchemaError as error:
-        assert "satisfies" in error.message or "no number" in error.message, error
-        language = None
+    language = language_if_any(schema)
     validator = jsonschema.Draft202012Validator(schema)
     for value in values:
         valid = validator.is_valid(value)
@@ -171,10 +229,13 @@ def _has_two_properties(value: Any) -> bool:
 
 @given(
     st.integers(-300, 300), st.integers(0, 400), st.booleans(), st.booleans(), st.integers(0, 2),
-    st.lists(st.one_of(st.integers(-400, 400), st.decimals(-400, 400, places=2, allow_nan=False)), min_size=5, max_size=20),
+    st.lists(st.one_of(st.integers(-400, 400), st.decimals(-400, 400, places=2, allow_nan=False)), min_size=5,
+    max_size=20),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_number_ranges_are_exact(low: int, width: int, low_open: bool, high_open: bool, places: int, values: list[Any]) -> None:
+def test_number_ranges_are_exact(
+    low: int, width: int, low_open: bool, high_open: bool, places: int, values: list[Any]
+) -> None:
     from fractions import Fraction
 
     scale = 10**places
@@ -183,10 +244,7 @@ def test_number_ranges_are_exact(low: int, width: int, low_open: bool, high_open
         "exclusiveMaximum" if high_open else "maximum": (low + width) / scale,
     }
     for kind in ("integer", "number"):
-        try:
-            language = Language({"type": kind, **bounds})
-        except SchemaError:
-            language = None
+        language = language_if_any({"type": kind, **bounds})
         for value in [*values, Fraction(low, scale), Fraction(low + width, scale)]:
             exact = Fraction(value)
             for digits in (0, 2, 4):
@@ -205,32 +263,91 @@ def test_white_space_is_one_blank_after_comma_and_colon_and_none_elsewhere() -> 
     language = Language({"type": "object", "properties": {"a": {"type": "array"}}})
     for good in ('{"a":[1,2]}', '{"a": [1, 2]}', '{"a": [1,2]}', '{"a":[], "b":1}'):
         assert language.accepts(good), good
-    for bad in ('{ "a":[]}', '{"a" :[]}', '{"a":  []}', '{"a":[ ]}', '{"a":[1 ,2]}', '{"a":[]} ', ' {"a":[]}', '{"a":\n[]}'):
+    for bad in (
+        '{ "a":[]}',
+        '{"a" :[]}',
+        '{"a":  []}',
+        '{"a":[ ]}',
+        '{"a":[1 ,2]}',
+        '{"a":[]} ',
+        ' {"a":[]}',
+        '{"a":\n[]}',
+    ):
         assert not language.accepts(bad), bad
 
 
 def test_properties_come_in_the_order_of_the_schema_and_optional_ones_may_be_left_out() -> None:
     language = Language({"type": "object", "properties": {"b": True, "a": True, "c": True}, "required": ["a"]})
-    for good in ('{"a":1}', '{"b":1,"a":1}', '{"a":1,"c":1}', '{"b":1,"a":1,"c":1}', '{"a":1,"x":1,"y":1}', '{"b":1,"a":1,"c":1,"x":1}'):
+    for good in (
+        '{"a":1}',
+        '{"b":1,"a":1}',
+        '{"a":1,"c":1}',
+        '{"b":1,"a":1,"c":1}',
+        '{"a":1,"x":1,"y":1}',
+        '{"b":1,"a":1,"c":1,"x":1}',
+    ):
         assert language.accepts(good), good
-    for bad in ("{}", '{"b":1}', '{"a":1,"b":1}', '{"x":1,"a":1}', '{"a":1,"a":1}', '{"a":1,"x":1,"c":1}', '{"a":1,}', '{,"a":1}'):
+    for bad in (
+        "{}",
+        '{"b":1}',
+        '{"a":1,"b":1}',
+        '{"x":1,"a":1}',
+        '{"a":1,"a":1}',
+        '{"a":1,"x":1,"c":1}',
+        '{"a":1,}',
+        '{,"a":1}',
+    ):
         assert not language.accepts(bad), bad
 
 
 def test_a_declared_name_is_taken_in_every_spelling() -> None:
-    language = Language({"type": "object", "properties": {"ab": {"type": "integer"}, "é": True}, "additionalProperties": {"type": "string"}})
+    language = Language(
+        {
+            "type": "object",
+            "properties": {"ab": {"type": "integer"}, "é": True},
+            "additionalProperties": {"type": "string"},
+        }
+    )
     for bad in ('{"ab":"x"}', '{"\\u0061b":"x"}', '{"a\\u0062":"x"}', '{"\\u00e9":"x"}', '{"\\u00E9":"x"}'):
         assert not language.accepts(bad), bad
-    for good in ('{"ab":1}', '{"abc":"x"}', '{"a":"x"}', '{"\\u0061":"x"}', '{"":"x"}', '{"AB":"x"}', '{"é":1,"\\n":"x"}', '{"a\\"b":"x"}'):
+    for good in (
+        '{"ab":1}',
+        '{"abc":"x"}',
+        '{"a":"x"}',
+        '{"\\u0061":"x"}',
+        '{"":"x"}',
+        '{"AB":"x"}',
+        '{"é":1,"\\n":"x"}',
+        '{"a\\"b":"x"}',
+    ):
         assert language.accepts(good), good
 
 
 def test_a_string_admits_every_escape_and_only_valid_text() -> None:
     language = Language({"type": "string"})
-    for good in ('"\\n\\t\\r\\b\\f\\"\\\\\\/"', '"\\u0041\\u00e9\\uD83D\\uDE00"', '"\x7f"', '"é日😀"', '"\\u0000"', '"\\uFFFF"'):
+    for good in (
+        '"\\n\\t\\r\\b\\f\\"\\\\\\/"',
+        '"\\u0041\\u00e9\\uD83D\\uDE00"',
+        '"\x7f"',
+        '"é日😀"',
+        '"\\u0000"',
+        '"\\uFFFF"',
+    ):
         json.loads(good)
         assert language.accepts(good), good
-    for bad in (b'"\n"', b'"\\x41"', b'"\\u12"', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\ud800x"', b'"\xff"', b'"\xc3"', b'"\xed\xa0\x80"', b'"a', b'"\\'):
+    for bad in (
+        b'"\n"',
+        b'"\\x41"',
+        b'"\\u12"',
+        b'"\\ud800"',
+        b'"\\udc00\\ud800"',
+        b'"\\ud800x"',
+        b'"\xff"',
+        b'"\xc3"',
+        b'"\xed\xa0\x80"',
+        b'"a',
+        b'"\\',
+    ):
         assert not language.accepts(bad), bad
 
 
@@ -259,16 +376,21 @@ def test_numbers_without_bounds_may_be_written_in_any_way_of_json() -> None:
 
 
 FORMAT_EXAMPLES = {
-    "date": (["2024-02-29", "2000-02-29", "1999-12-31", "0001-01-01"], ["2023-02-29", "1900-02-29", "2024-04-31", "2024-13-01", "24-01-01", "0000-01-01", "2024-1-1"]),
+    "date": (["2024-02-29", "2000-02-29", "1999-12-31", "0001-01-01"], ["2023-02-29", "1900-02-29", "2024-04-31",
+    "2024-13-01", "24-01-01", "0000-01-01", "2024-1-1"]),
     "time": (["00:00:00Z", "23:59:59.123+05:30"], ["24:00:00Z", "12:60:00Z", "12:00:00", "12:00Z"]),
-    "date-time": (["2024-02-29T12:00:00Z", "2024-01-01T00:00:00.5-08:00"], ["2024-02-30T12:00:00Z", "2024-01-01 00:00:00Z", "2024-01-01"]),
+    "date-time": (["2024-02-29T12:00:00Z", "2024-01-01T00:00:00.5-08:00"], ["2024-02-30T12:00:00Z",
+    "2024-01-01 00:00:00Z", "2024-01-01"]),
     "duration": (["P1D", "PT1H30M", "P1Y2M3DT4H5M6S", "P2W"], ["P", "PT", "1D", "P1S", "P1WT1H"]),
-    "uuid": (["2eb8aa08-aa98-11ea-b4aa-73b441d16380", "2EB8AA08-AA98-11EA-B4AA-73B441D16380"], ["2eb8aa08aa9811eab4aa73b441d16380", "2eb8aa08-aa98-11ea-b4aa-73b441d1638"]),
+    "uuid": (["2eb8aa08-aa98-11ea-b4aa-73b441d16380", "2EB8AA08-AA98-11EA-B4AA-73B441D16380"],
+    ["2eb8aa08aa9811eab4aa73b441d16380", "2eb8aa08-aa98-11ea-b4aa-73b441d1638"]),
     "email": (["a@b.co", "first.last+tag@sub.example.org"], ["a", "@b", "a@", "a b@c.de", ".a@b.c", "a@-b.c"]),
     "ipv4": (["0.0.0.0", "255.255.255.255"], ["256.0.0.1", "1.2.3", "01.2.3.4"]),
-    "ipv6": (["::", "::1", "1::", "fe80::1", "1:2:3:4:5:6:7:8", "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "1::8", "1:2:3:4:5:6:7::"], ["1:2:3", "1:2:3:4:5:6:7:8:9", "::1::", "g::", "12345::", ":1", "1:2:3:4:5:6:7:8::"]),
+    "ipv6": (["::", "::1", "1::", "fe80::1", "1:2:3:4:5:6:7:8", "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "1::8",
+    "1:2:3:4:5:6:7::"], ["1:2:3", "1:2:3:4:5:6:7:8:9", "::1::", "g::", "12345::", ":1", "1:2:3:4:5:6:7:8::"]),
     "hostname": (["example.com", "a", "xn--4gbwdl.xn--wgbh1c"], ["-a", "a-", "a..b", "a_b", ""]),
-    "uri": (["http://example.com", "https://u:p@h.org:80/p/a?q=1#f", "urn:isbn:1", "mailto:a@b.c", "http://[::1]/", "ftp://x/%20"], ["//x/y", "/a", "a b", "http://a b", "1http://x", ""]),
+    "uri": (["http://example.com", "https://u:p@h.org:80/p/a?q=1#f", "urn:isbn:1", "mailto:a@b.c", "http://[::1]/",
+    "ftp://x/%20"], ["//x/y", "/a", "a b", "http://a b", "1http://x", ""]),
     "uri-reference": (["/a/b", "a", "", "#f", "?q", "//h/p", "http://x", "../a"], ["\\\\a", "a b", "1:b c"]),
     "json-pointer": (["", "/a/b", "/~0~1", "/a//b"], ["a", "/~", "/~2"]),
 }  # fmt: skip
@@ -302,21 +424,36 @@ def test_dates_are_exactly_those_of_the_calendar() -> None:
 
 REFUSED: list[tuple[Any, str, str]] = [
     ({"properties": {"tags": {"type": "array", "uniqueItems": True}}}, "#/properties/tags", "uniqueItems"),
-    ({"not": {"type": "null"}}, "#", "not"), ({"if": True, "then": False}, "#", "if"), ({"patternProperties": {"^a": True}}, "#", "patternProperties"),
-    ({"type": "array", "contains": {"type": "null"}}, "#", "contains"), ({"anyOf": [{"type": "object", "propertyNames": {"maxLength": 2}}]}, "#/anyOf/0", "propertyNames"),
-    ({"items": {"dependentRequired": {"a": ["b"]}}}, "#/items", "dependentRequired"), ({"unevaluatedProperties": False}, "#", "unevaluatedProperties"),
-    ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "#", "oneOf"), ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, "#", "oneOf"),
-    ({"oneOf": [{"pattern": "^a"}, {"pattern": "b$"}], "type": "string"}, "#", "oneOf"), ({"$dynamicRef": "#a"}, "#", "$dynamicRef"), ({"nullable": True, "type": "string"}, "#", "nullable"),
-    ({"type": "string", "format": "iban"}, "#", "format"), ({"type": "string", "pattern": "(?=a)b"}, "#", "pattern"), ({"type": "string", "pattern": "["}, "#", "pattern"),
-    ({"$ref": "#/$defs/missing"}, "#", "$ref"), ({"$ref": "http://example.com/x"}, "#", "$ref"), ({"$ref": "#"}, "#", "$ref"), ({"anyOf": [{"$ref": "#"}, True]}, "#", "$ref"),
+    ({"not": {"type": "null"}}, "#", "not"), ({"if": True, "then": False}, "#", "if"),
+    ({"patternProperties": {"^a": True}}, "#", "patternProperties"),
+    ({"type": "array", "contains": {"type": "null"}}, "#", "contains"), ({"anyOf": [{"type": "object",
+    "propertyNames": {"maxLength": 2}}]}, "#/anyOf/0", "propertyNames"),
+    ({"items": {"dependentRequired": {"a": ["b"]}}}, "#/items", "dependentRequired"),
+    ({"unevaluatedProperties": False}, "#", "unevaluatedProperties"),
+    ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "#", "oneOf"), ({"oneOf": [{"required": ["a"]},
+    {"required": ["b"]}]}, "#", "oneOf"),
+    ({"oneOf": [{"pattern": "^a"}, {"pattern": "b$"}], "type": "string"}, "#", "oneOf"), ({"$dynamicRef": "#a"}, "#",
+    "$dynamicRef"), ({"nullable": True, "type": "string"}, "#", "nullable"),
+    ({"type": "string", "format": "iban"}, "#", "format"), ({"type": "string", "pattern": "(?=a)b"}, "#", "pattern"),
+    ({"type": "string", "pattern": "["}, "#", "pattern"),
+    ({"$ref": "#/$defs/missing"}, "#", "$ref"), ({"$ref": "http://example.com/x"}, "#", "$ref"), ({"$ref": "#"}, "#",
+    "$ref"), ({"anyOf": [{"$ref": "#"}, True]}, "#", "$ref"),
     ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "#/$defs/a", "$ref"),
-    ({"type": "strnig"}, "#", "type"), ({"type": []}, "#", "type"), ({"minLength": -1}, "#", "minLength"), ({"required": "a"}, "#", "required"), ({"properties": {"a/b": {"enum": []}}}, "#/properties/a~1b", "enum"),
-    ({"enum": 1}, "#", "enum"), ({"properties": []}, "#", "properties"), ({"anyOf": []}, "#", "anyOf"), ({"items": 3}, "#", "items"), ({"multipleOf": 0}, "#", "multipleOf"), ({"pattern": 1}, "#", "pattern"),
-    ({"properties": {"a": 1}}, "#", "properties"), ({"minimum": "1"}, "#", "minimum"), ({"minimum": True}, "#", "minimum"), ({"additionalproperties": False}, "#", "additionalproperties"), ({"requried": ["a"]}, "#", "requried"),
-    ({"type": "string", "minLength": 3, "maxLength": 2}, "#", "minLength"), ({"type": "integer", "minimum": 3, "maximum": 2}, "#", "minimum"), ({"type": "array", "minItems": 2, "maxItems": 1}, "#", "minItems"),
-    ({"type": "number", "multipleOf": 1000003}, "#", "multipleOf"), ({"type": "object", "minProperties": 3}, "#", "minProperties"),
-    (False, "#", ""), ({"enum": [1], "type": "string"}, "#", ""), ({"allOf": [{"type": "string"}, {"type": "null"}]}, "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#", ""), ({"type": "object", "required": ["c"], "additionalProperties": False}, "#", ""),
-    ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "#", ""), ({"type": "string", "pattern": "^(abc)*$", "minLength": 4, "maxLength": 5}, "#", ""),
+    ({"type": "strnig"}, "#", "type"), ({"type": []}, "#", "type"), ({"minLength": -1}, "#", "minLength"),
+    ({"required": "a"}, "#", "required"), ({"properties": {"a/b": {"enum": []}}}, "#/properties/a~1b", "enum"),
+    ({"enum": 1}, "#", "enum"), ({"properties": []}, "#", "properties"), ({"anyOf": []}, "#", "anyOf"), ({"items": 3},
+    "#", "items"), ({"multipleOf": 0}, "#", "multipleOf"), ({"pattern": 1}, "#", "pattern"),
+    ({"properties": {"a": 1}}, "#", "properties"), ({"minimum": "1"}, "#", "minimum"), ({"minimum": True}, "#",
+    "minimum"), ({"additionalproperties": False}, "#", "additionalproperties"), ({"requried": ["a"]}, "#", "requried"),
+    ({"type": "string", "minLength": 3, "maxLength": 2}, "#", "minLength"), ({"type": "integer", "minimum": 3,
+    "maximum": 2}, "#", "minimum"), ({"type": "array", "minItems": 2, "maxItems": 1}, "#", "minItems"),
+    ({"type": "number", "multipleOf": 1000003}, "#", "multipleOf"), ({"type": "object", "minProperties": 3}, "#",
+    "minProperties"),
+    (False, "#", ""), ({"enum": [1], "type": "string"}, "#", ""), ({"allOf": [{"type": "string"}, {"type": "null"}]},
+    "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#", ""), ({"type": "object",
+    "required": ["c"], "additionalProperties": False}, "#", ""),
+    ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "#", ""), ({"type": "string",
+    "pattern": "^(abc)*$", "minLength": 4, "maxLength": 5}, "#", ""),
 ]  # fmt: skip
 
 
@@ -365,7 +502,10 @@ def test_draft_4_bounds_and_tuples_mean_what_they_did() -> None:
 
 
 def test_a_discriminator_makes_its_property_required() -> None:
-    members = [{"type": "object", "properties": {"kind": {"const": k}, k: {"type": "integer"}}, "additionalProperties": False} for k in "ab"]
+    members = [
+        {"type": "object", "properties": {"kind": {"const": k}, k: {"type": "integer"}}, "additionalProperties": False}
+        for k in "ab"
+    ]
     language = Language({"oneOf": members, "discriminator": {"propertyName": "kind"}})
     assert language.accepts('{"kind":"a","a":1}')
     assert not language.accepts('{"kind":"a","b":1}')
@@ -373,7 +513,18 @@ def test_a_discriminator_makes_its_property_required() -> None:
 
 
 def test_recursion_may_nest_as_deep_as_the_text_does() -> None:
-    language = Language({"$defs": {"t": {"type": "object", "properties": {"c": {"type": "array", "items": {"$ref": "#/$defs/t"}}}, "required": ["c"]}}, "$ref": "#/$defs/t"})
+    language = Language(
+        {
+            "$defs": {
+                "t": {
+                    "type": "object",
+                    "properties": {"c": {"type": "array", "items": {"$ref": "#/$defs/t"}}},
+                    "required": ["c"],
+                }
+            },
+            "$ref": "#/$defs/t",
+        }
+    )
     text = '{"c":[]}'
     for _ in range(60):
         text = f'{{"c":[{text}]}}'
@@ -386,7 +537,11 @@ HOSTILE: list[Any] = [
     {"enum": [f"value number {i}" for i in range(20_000)]},
     {"type": "string", "maxLength": 500_000},
     {"type": "string", "pattern": "^((a{1,1000}){1,1000}){1,1000}$", "maxLength": 10_000},
-    {"type": "object", "properties": {f"property_{i}": {"type": "string"} for i in range(300)}, "additionalProperties": False},
+    {
+        "type": "object",
+        "properties": {f"property_{i}": {"type": "string"} for i in range(300)},
+        "additionalProperties": False,
+    },
     {"type": "array", "items": {"type": "array", "items": {"type": "integer"}, "maxItems": 100_000}, "minItems": 1000},
     {"anyOf": [{"type": "object", "properties": {f"p{i}": True for i in range(j)}} for j in range(60)]},
 ]

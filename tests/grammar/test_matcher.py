@@ -108,11 +108,11 @@ def test_matchers_of_one_grammar_do_not_disturb_each_other() -> None:
 def test_forced_bytes_are_spelled_in_the_longest_tokens() -> None:
     matcher = schema({"type": "object", "properties": {"name": {"type": "integer"}}, "required": ["name"]})
     forced = matcher.forced()
-    assert [VOCABULARY.tokens[t] for t in forced] == [b"{", b'"name"']
+    assert [VOCABULARY.tokens[t] for t in forced] == [b'{"', b"name"]
     for token_id in forced:
         assert token_id in allowed(matcher)
         matcher.advance(token_id)
-    assert matcher.forced() == [], 'the colon may be ":" or part of ": ", as the model likes'
+    assert matcher.forced() == [], "the quote may come with the colon, and that with a blank"
 
 
 def test_nothing_is_forced_where_the_text_may_end_or_go_two_ways() -> None:
@@ -139,7 +139,8 @@ def test_a_forced_text_to_the_end_is_given_whole() -> None:
 def test_every_forced_token_is_the_only_way_or_a_spelling_of_it() -> None:
     rng = random.Random(11)
     values: list[dict[str, object]] = [
-        {"type": "object", "properties": {"name": {"enum": ["abc", "abd"]}, "a": {"const": [1, 2]}}, "required": ["name", "a"]},
+        {"type": "object", "properties": {"name": {"enum": ["abc", "abd"]}, "a": {"const": [1, 2]}},
+        "required": ["name", "a"]},
         {"type": "array", "prefixItems": [{"const": "x" * 90}, {"type": "null"}], "minItems": 2, "maxItems": 2},
         {"type": "string", "format": "uuid"},
     ]  # fmt: skip

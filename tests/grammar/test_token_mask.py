@@ -20,17 +20,23 @@ VOCABULARY = ByteVocabulary()
 COMPILER = Compiler(VOCABULARY)
 
 REGEXES = [
-    "a*b", "[a-z]{1,200}", "(ab|aba)*c", "\\d{3}-\\d{4}", "(?s).*", "é+|日本語?", '"[^"]*"', "(?i)the end", "x{39,41}y?", "(x{40}|the)+",
+    "a*b", "[a-z]{1,200}", "(ab|aba)*c", "\\d{3}-\\d{4}", "(?s).*", "é+|日本語?", '"[^"]*"', "(?i)the end", "x{39,41}y?",
+    "(x{40}|the)+",
     "(ab?){2,60}c", "12(3|00){2,}", "[^a]{2,3}", "(a{1,100}){1,100}", "(?:[ab]{5,90}c){2}", "",
 ]  # fmt: skip
 SCHEMAS: list[Any] = [
-    {"type": "object", "properties": {"name": {"type": "string"}, "a": {"type": "integer"}}, "required": ["name"], "additionalProperties": False},
+    {"type": "object", "properties": {"name": {"type": "string"}, "a": {"type": "integer"}}, "required": ["name"],
+    "additionalProperties": False},
     {"type": "object", "properties": {"a": {"type": "string", "maxLength": 50, "minLength": 45}}, "required": ["a"]},
     {"type": "array", "items": {"enum": ["a", "ab", "the", True, None, 12, -1.5]}, "maxItems": 60, "minItems": 3},
-    {"type": "string", "format": "date"}, {"type": "number", "minimum": -1, "maximum": 123.5}, {"type": "integer", "multipleOf": 7, "exclusiveMinimum": 0},
-    {"type": "string", "pattern": "^a", "maxLength": 12, "minLength": 3}, {}, {"type": "object", "additionalProperties": {"type": "null"}},
-    {"$defs": {"t": {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/t"}, {"type": "boolean"}]}, "maxItems": 2}}, "$ref": "#/$defs/t"},
-    {"anyOf": [{"type": "object", "properties": {"a": {"const": 1}, "b": True}}, {"type": "object", "properties": {"a": {"const": 12}}, "required": ["a"]}]},
+    {"type": "string", "format": "date"}, {"type": "number", "minimum": -1, "maximum": 123.5}, {"type": "integer",
+    "multipleOf": 7, "exclusiveMinimum": 0},
+    {"type": "string", "pattern": "^a", "maxLength": 12, "minLength": 3}, {}, {"type": "object",
+    "additionalProperties": {"type": "null"}},
+    {"$defs": {"t": {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/t"}, {"type": "boolean"}]},
+    "maxItems": 2}}, "$ref": "#/$defs/t"},
+    {"anyOf": [{"type": "object", "properties": {"a": {"const": 1}, "b": True}}, {"type": "object",
+    "properties": {"a": {"const": 12}}, "required": ["a"]}]},
 ]  # fmt: skip
 CONSTRAINTS = [*map(Constraint.regex, REGEXES), *map(Constraint.json_schema, SCHEMAS)]
 

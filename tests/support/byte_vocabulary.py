@@ -8,7 +8,8 @@ import numpy.typing as npt
 from forktree.grammar import Matcher, Vocabulary
 
 PIECES = (
-    b"ab", b"abc", b"aa", b"ba", b"the", b" the", b"12", b"123", b"00", b'"', b'":', b'": ', b'", "', b'"}', b"{}", b'{"',
+    b"ab", b"abc", b"aa", b"ba", b"the", b" the", b"12", b"123", b"00", b'"', b'":', b'": ', b'", "', b'"}', b"{}",
+    b'{"',
     b"[]", b"[[", b"]]", b"}}", b", ", b": ", b"true", b"false", b"null", b"\\u", b"\\n", b'\\"', "é".encode(),
     "日本".encode(), "日".encode()[:2], b"\xac\xe6", b'"a"', b'{"a', b"-1", b".5", b"e1", b"name", b'"name"', b"  ",
     b"2024-", b"x" * 40,

@@ -2,38 +2,10 @@
 
 from __future__ import annotations
 
-_WORDS = [
-    "river",
-    "stone",
-    "lantern",
-    "harbour",
-    "cloud",
-    "engine",
-    "orchard",
-    "silver",
-    "thunder",
-    "garden",
-    "letter",
-    "window",
-    "mountain",
-    "copper",
-    "candle",
-    "winter",
-    "market",
-    "bridge",
-    "falcon",
-    "meadow",
-    "compass",
-    "island",
-    "story",
-    "hammer",
-    "forest",
-    "violin",
-    "desert",
-    "castle",
-    "ribbon",
-    "needle",
-]
+_WORDS = """
+    river stone lantern harbour cloud engine orchard silver thunder garden letter window mountain copper candle winter
+    market bridge falcon meadow compass island story hammer forest violin desert castle ribbon needle
+""".split()  # noqa: SIM905
 
 
 def _ledger(num_lines: int, start: int) -> str:
