@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from .automaton import DEAD, Automaton
 from .constraint import Constraint
-from .errors import GrammarError, GrammarTooComplex
-from .expressions import Expressions
+from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
+from .expressions import ALL_BYTES, Expressions
 from .forced import forced_tokens
 from .limits import CALL_SECONDS, CALL_STEPS, COMPILE_SECONDS, COMPILE_STEPS, TOTAL_STATES, Budget
 from .matcher import TERMINATED, Matcher
@@ -34,7 +34,7 @@ class Grammar:
     What it learns while it is used (states, rows, masks) it keeps; a lock guards that."""
 
     def __init__(self, constraint: Constraint, vocabulary: Vocabulary, *, max_states: int = TOTAL_STATES) -> None:
-        expressions, start = _build(constraint)
+        expressions, start = _spelled(constraint, vocabulary)
         self.constraint, self.vocabulary = constraint, vocabulary
         self._automaton = Automaton(expressions, start, max_states=max_states)
         self._masks = TokenMasks(self._automaton, vocabulary)
@@ -168,10 +168,19 @@ def warmup() -> None:
     matcher.fill_mask(row, 1)
 
 
-def _build(constraint: Constraint) -> tuple[Expressions, int]:
+def _spelled(constraint: Constraint, vocabulary: Vocabulary) -> tuple[Expressions, int]:
+    """As `_build`, of those texts only that the vocabulary has the bytes for."""
+    try:
+        return _build(constraint, vocabulary.alphabet)
+    except (RegexError, SchemaError):
+        _build(constraint)  # the constraint itself is at fault
+        raise GrammarError("what the constraint allows cannot be spelled in this vocabulary") from None
+
+
+def _build(constraint: Constraint, alphabet: int = ALL_BYTES) -> tuple[Expressions, int]:
     """(expressions, the one to match), or the error that the constraint deserves."""
     budget = Budget(COMPILE_STEPS, COMPILE_SECONDS)
-    expressions = Expressions(budget)
+    expressions = Expressions(budget, alphabet)
     try:
         if constraint.kind == "regex":
             start = compile_regex(constraint.text, expressions)

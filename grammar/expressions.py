@@ -1,7 +1,8 @@
 """Regular expressions over bytes as hash-consed values, and their derivatives.
 
 Here: building expressions, `derivatives(e)` (what is left of e after each byte), emptiness and shortest completions.
-Not here: pattern syntax (regex.py), schemas (json_schema.py), numbered states and tables (automaton.py).
+Not here: pattern syntax (regex.py), schemas (json_schema.py), numbered states and tables (automaton.py), counters too
+large to matter (horizon.py).
 
 An expression is an int into one `Expressions`; equal structure is the same int, so a derivative is an automaton state
 as it stands, and a counted repetition is one expression with a number in it instead of thousands of states.  Rules let
@@ -29,7 +30,6 @@ LITERAL_CHUNK = 32  # bytes: a derivative copies the rest of its literal, so lit
 (NOTHING_KIND, EMPTY_KIND, BYTES, LITERAL, CONCAT, ALTERNATIVE, REPEAT, BOTH, RULE, RESIDUE) = range(10)
 
 Row = tuple[tuple[int, int], ...]  # (set of bytes, what is left after one of them); sets disjoint, no NOTHING
-Attributes = tuple[bool, int, int, int]  # nullable, shortest, longest, peak
 
 
 def byte_set(*ranges: tuple[int, int]) -> int:
@@ -41,29 +41,25 @@ def byte_set(*ranges: tuple[int, int]) -> int:
 
 
 class Expressions:
-    """One store of expressions.  Per expression e, each list at [e]:
+    """One store of expressions.  alphabet: the bytes that strings may have; whatever needs others is NOTHING.
+
+    Per expression e, each list at [e]:
+
 
     kind       which of the constants above           parts     its arguments, by kind (see the constructors)
     nullable   whether the empty string is a member   shortest  bytes of a shortest member
-    longest    bytes of a longest member, INFINITE if there is none
-    peak       no string leads from e to a state whose shortest completion is longer than this, rules not entered
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+    def __init__(self, budget: Budget, alphabet: int = ALL_BYTES) -> None:
+        self.budget, self.alphabet = budget, alphabet
         self.kind: list[int] = []
         self.parts: list[Any] = []
         self.nullable: list[bool] = []
         self.shortest: list[int] = []
-        self.longest: list[int] = []
-        self.peak: list[int] = []
         self.rules: list[int | None] = []  # bodies, by rule number; None while one is being built
-        self.rule_growth = 0  # bytes that one more level of recursion adds to a shortest completion, at most
         self._ids: dict[tuple[int, Any], int] = {}
         self._rows: dict[int, Row] = {}
         self._concats: dict[tuple[int, int], int] = {}
-        self._clamps: dict[tuple[int, int], int] = {}
-        self._clamped_away: dict[tuple[int, int], int] = {}
         self._both_rows: dict[int, list[tuple[int, int]]] = {}  # rows of intersections, not yet rid of dead ends
         self._unresolved: set[int] = set()  # intersections whose `shortest` is not known yet
         self._rules_settled = True
@@ -78,6 +74,7 @@ class Expressions:
 
     def bytes_in(self, members: int) -> int:
         """One byte of the set.   parts: the set (two bytes or more; one byte is a literal)"""
+        members &= self.alphabet
         if members == 0:
             return NOTHING
         if members & (members - 1) == 0:
@@ -86,6 +83,8 @@ class Expressions:
 
     def literal(self, text: bytes) -> int:
         """Exactly these bytes.   parts: bytes, 1 to LITERAL_CHUNK of them"""
+        if not all(self.alphabet >> byte & 1 for byte in text):
+            return NOTHING
         result = EMPTY
         chunks = [text[i : i + LITERAL_CHUNK] for i in range(0, len(text), LITERAL_CHUNK)]
         for chunk in reversed(chunks):
@@ -183,8 +182,7 @@ class Expressions:
     def both(self, items: Iterable[int], minus: int = NOTHING) -> int:
         """What is in all of the items and not in `minus`.   parts: (sorted tuple of items, minus)
 
-        `minus` with one item only: the item must go on for ever after any prefix (free text), `minus` be finite;
-        `peak` relies on it.  No part may hold a rule.  The one constructor that searches."""
+        No part may hold a rule.  The one constructor that searches."""
         result = self._both_unresolved(items, minus)
         return result if self._resolve(result) else NOTHING
 
@@ -209,19 +207,15 @@ class Expressions:
         """Once all bodies are set: fix every attribute that depends on them.  Returns the rules without a member."""
         if self._rules_settled:
             return []
-        everything = range(len(self.kind))
+        everything = [e for e, kind in enumerate(self.kind) if kind != BOTH]  # no intersection holds a rule
         changed = True
-        while changed:  # shortest only falls, and a level of recursion settles in each pass
+        while changed:  # lengths only fall, and a level of recursion settles in each pass
             changed = False
             for e in everything:
-                new = self._attributes(self.kind[e], self.parts[e]) if e not in self._unresolved else None
-                if new is None or self.kind[e] == BOTH:
-                    continue
-                if new[1] != self.shortest[e]:
-                    changed = True
-                self.nullable[e], self.shortest[e], self.longest[e], self.peak[e] = new
+                shortest = self._attributes(self.kind[e], self.parts[e])[1]
+                changed = changed or shortest != self.shortest[e]
+                self.shortest[e] = shortest
         self._rules_settled = True
-        self.rule_growth = max((self.peak[body] for body in self.rules if body is not None), default=0)
         return [e for e in everything if self.kind[e] == RULE and self.shortest[e] >= INFINITE]
 
     # ---- what is left after a byte -----------------------------------------------------------------------------
@@ -420,7 +414,7 @@ class Expressions:
         # A*: a shortest member of the intersection is no shorter than that of any part.
         distance = {e: 0}
         parent: dict[int, int] = {}
-        heap = [(self._at_least(e), 0, e)]
+        heap = [(self.shortest[e], 0, e)]
         while heap:
             total, so_far, state = heapq.heappop(heap)
             if so_far > distance[state]:
@@ -438,7 +432,7 @@ class Expressions:
                 if so_far + 1 < distance.get(left, INFINITE):
                     distance[left] = so_far + 1
                     parent[left] = state
-                    heapq.heappush(heap, (so_far + 1 + self._at_least(left), so_far + 1, left))
+                    heapq.heappush(heap, (so_far + 1 + self.shortest[left], so_far + 1, left))
         for state in distance:  # all that can be reached from e, and no member among it
             if state in self._unresolved:
                 self._settle(state, INFINITE)
@@ -451,68 +445,6 @@ class Expressions:
         if e in self._unresolved:
             self._unresolved.discard(e)
             self.shortest[e] = shortest
-            self.peak[e] = max(self.peak[e], min(shortest, INFINITE))
-
-    # ---- counters that no token can tell apart -----------------------------------------------------------------
-
-    def clamped(self, e: int, horizon: int) -> int:
-        """An expression that no string of up to `horizon` bytes can tell from `e`, with small counters only.
-
-        Dead after exactly the same strings, nullable exactly if `e` is.  The 2,000 states of [a-z]{0,2000} share one
-        token mask this way.  Intersections are left alone: a counter decides there what is dead."""
-        chain: list[int] = []
-        while self.kind[e] == CONCAT and (e, horizon) not in self._clamps:
-            chain.append(e)
-            e = self.parts[e][1]
-        result: int | None = self._clamps.get((e, horizon))
-        if result is None:
-            result = self._clamps[e, horizon] = self._clamp_one(e, horizon)
-        for suffix in reversed(chain):
-            result = self.concat(self._clamp_one(self.parts[suffix][0], horizon), result)
-            self._clamps[suffix, horizon] = result
-        return result
-
-    def clamped_away(self, e: int, horizon: int) -> int:
-        """How many bytes longer than those of `clamped(e)` shortest completions of `e` may be, at most.
-
-        For any string of up to `horizon` bytes: a completion of what is left of the clamped expression completes
-        what is left of `e` once the rounds that clamping took away are put in."""
-        total = 0
-        while True:
-            head, tail = self.parts[e] if self.kind[e] == CONCAT else (e, EMPTY)
-            known = self._clamped_away.get((head, horizon))
-            if known is None:
-                known = self._clamped_away[head, horizon] = self._clamped_away_one(head, horizon)
-            total += known
-            if tail == EMPTY:
-                return min(INFINITE, total)
-            e = tail
-
-    def _clamped_away_one(self, e: int, horizon: int) -> int:
-        if self.kind[e] == ALTERNATIVE:
-            return max(self.clamped_away(item, horizon) for item in self.parts[e])
-        if self.kind[e] == REPEAT:
-            body, least, _ = self.parts[e]
-            rounds: int = min(least, self._enough_rounds(body, horizon))
-            skipped: int = (least - rounds) * self.shortest[body]
-            return skipped + max(1, least) * self.clamped_away(body, horizon)
-        return 0
-
-    def _enough_rounds(self, body: int, horizon: int) -> int:
-        """More rounds of `body` than `horizon` bytes have room for."""
-        return horizon // max(1, self.shortest[body]) + 2
-
-    def _clamp_one(self, e: int, horizon: int) -> int:
-        kind, parts = self.kind[e], self.parts[e]
-        if kind == CONCAT:
-            return self.clamped(e, horizon)
-        if kind == ALTERNATIVE:
-            return self.alternative([self.clamped(item, horizon) for item in parts])
-        if kind == REPEAT:
-            body, least, most = parts
-            enough = self._enough_rounds(body, horizon)
-            return self.repeat(self.clamped(body, horizon), min(least, enough), most if most < enough else INFINITE)
-        return e
 
     # ---- interning ---------------------------------------------------------------------------------------------
 
@@ -523,69 +455,42 @@ class Expressions:
             return known
         self.budget.tick()
         e = len(self.kind)
-        nullable, shortest, longest, peak = self._attributes(kind, parts)
+        nullable, shortest = self._attributes(kind, parts)
         self._ids[key] = e
         self.kind.append(kind)
         self.parts.append(parts)
         self.nullable.append(nullable)
         self.shortest.append(shortest)
-        self.longest.append(longest)
-        self.peak.append(peak)
         if kind == BOTH:
             self._unresolved.add(e)
         return e
 
-    def _attributes(self, kind: int, parts: Any) -> Attributes:
-        """nullable, shortest, longest, peak.  Of an intersection: `shortest` is a lower bound until it is resolved."""
-        if kind == EMPTY_KIND:
-            return True, 0, 0, 0
-        if kind == BYTES:
-            return False, 1, 1, 1
-        if kind == LITERAL:
-            return False, len(parts), len(parts), len(parts)
-        shortest, longest, peak, nullable = self.shortest, self.longest, self.peak, self.nullable
+    def _attributes(self, kind: int, parts: Any) -> tuple[bool, int]:
+        """(nullable, shortest).  Of an intersection, `shortest` is a lower bound until it is resolved."""
+        nullable, shortest = self.nullable, self.shortest
         if kind == CONCAT:
             a, b = parts
-            return (
-                nullable[a] and nullable[b],
-                min(INFINITE, shortest[a] + shortest[b]),
-                min(INFINITE, longest[a] + longest[b]),
-                min(INFINITE, max(peak[a] + shortest[b], peak[b])),
-            )
+            return nullable[a] and nullable[b], min(INFINITE, shortest[a] + shortest[b])
+        if kind == LITERAL:
+            return False, len(parts)
+        if kind == BYTES:
+            return False, 1
         if kind == ALTERNATIVE:
-            return (
-                any(nullable[i] for i in parts),
-                min(shortest[i] for i in parts),
-                max(longest[i] for i in parts),
-                max((peak[i] for i in parts if shortest[i] < INFINITE), default=INFINITE),
-            )
+            return any(nullable[i] for i in parts), min(shortest[i] for i in parts)
         if kind == REPEAT:
-            body, least, most = parts
-            return (
-                least == 0 or nullable[body],
-                min(INFINITE, least * shortest[body]),
-                min(INFINITE, most * longest[body]),
-                min(INFINITE, peak[body] + max(0, least - 1) * shortest[body]),
-            )
+            body, least, _ = parts
+            return least == 0 or nullable[body], min(INFINITE, least * shortest[body])
         if kind == BOTH:
             items, minus = parts
-            length = min(longest[i] for i in items)
-            high = length
-            if len(items) == 1 and longest[minus] < INFINITE:
-                high = min(high, peak[items[0]] + longest[minus] + 1)
-            at_least = max(shortest[i] for i in items)
             empty = all(nullable[i] for i in items) and not nullable[minus]
-            return empty, max(at_least, 0 if empty else 1), length, high
+            return empty, max(0 if empty else 1, *(shortest[i] for i in items))
         if kind == RULE:
-            body_ = self.rules[parts] if parts < len(self.rules) else None
-            if body_ is None:
-                return False, INFINITE, INFINITE, INFINITE
-            return False, shortest[body_], longest[body_], shortest[body_]
+            known = self.rules[parts] if parts < len(self.rules) else None
+            return False, INFINITE if known is None else shortest[known]
         if kind == RESIDUE:
             modulus, places, after_point, remainder = parts
-            missing = places - max(0, after_point)
-            return remainder * 10**missing % modulus == 0, 0, INFINITE, INFINITE
-        return False, INFINITE, 0, 0  # NOTHING
+            return remainder * 10 ** (places - max(0, after_point)) % modulus == 0, 0
+        return (True, 0) if kind == EMPTY_KIND else (False, INFINITE)
 
 
 def _split(by_set: dict[int, list[int]]) -> dict[int, list[int]]:

@@ -88,7 +88,8 @@ ENFORCED: Mapping[str, tuple[str, _Test]] = {
 _ABOUT = ("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly")
 _STRUCTURE = ("$schema", "$id", "id", "$anchor", "$comment", "$defs", "definitions", "$vocabulary")
 _CONTENT = ("contentMediaType", "contentEncoding", "contentSchema", "externalDocs", "xml")
-IGNORED = frozenset((*_ABOUT, *_STRUCTURE, *_CONTENT))
+_WITHOUT_EFFECT = ("then", "else", "minContains", "maxContains")  # by themselves; what gives them one is refused
+IGNORED = frozenset((*_ABOUT, *_STRUCTURE, *_CONTENT, *_WITHOUT_EFFECT))
 
 # keyword -> the type that it speaks of ("" for any): for other types it says nothing
 REFUSED: Mapping[str, str] = {

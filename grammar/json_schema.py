@@ -7,7 +7,7 @@ which every valid value can be written and nothing else:
   not required may be left out.  As in JSON itself, a property that the schema does not name may be written twice;
 - names, enum and const values are written plainly (no \\u escape that is not needed), other strings in any way;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
-- missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) may nest without bound."""
+- missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) has no bound."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .errors import SchemaError
 from .expressions import INFINITE, NOTHING, Expressions
 from .json_numbers import NumberWriter
 from .json_strings import StringWriter
+from .schema_document import Document
 from .schema_shapes import (
     FRACTION,
     INTEGER,
     ArrayLimits,
     Conjunction,
-    Document,
     Located,
     ObjectLimits,
     Shape,

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from . import char_classes as chars
 from . import regex
+from . import regex_syntax as syntax
 from .errors import RegexError, SchemaError
 from .expressions import INFINITE, NOTHING, Expressions
 from .json_formats import ANNOTATION_FORMATS, FORMATS
@@ -22,7 +23,7 @@ class StringWriter:
     def __init__(self, expressions: Expressions) -> None:
         self._e = expressions
         self._write = chars.json_writer(expressions)
-        self._parsed: dict[tuple[str, regex.Dialect], regex.Node] = {}
+        self._parsed: dict[tuple[str, syntax.Dialect], syntax.Node] = {}
         self._bodies: dict[StringLimits, int] = {}
         self._keys: dict[frozenset[str], int] = {}
 
@@ -69,20 +70,19 @@ class StringWriter:
         parts = []
         for pattern, pointer in limits.patterns:
             node = self._parse(pattern, "ecma", pointer, "pattern")
-            items = regex.anchored_items(node)
-            if items is not None:
-                low, high = regex.character_lengths(node)
-                only = items[0] if len(items) == 1 else None
-                if isinstance(only, regex.Repeat) and isinstance(only.item, regex.Chars) and not limits.formats:
-                    # One class repeated: the lengths are its count.
-                    low, high = max(low, least), min(high, most)
+            between = regex.between_anchors(node)
+            if between is not None:
+                node = between
+                if isinstance(node, syntax.Repeat) and isinstance(node.item, syntax.Chars):
+                    # One class repeated: its count is narrowed to the lengths.
+                    low, high = max(node.least, least), min(node.most, most)
                     if low > high:
                         return NOTHING
-                    node = regex.Sequence_((node.items[0], regex.Repeat(only.item, low, high), node.items[-1]))  # type: ignore[union-attr]
-                    least, most = max(least, low), min(most, high)
+                    node = syntax.Repeat(node.item, low, high)
+                low, high = regex.character_lengths(node)
                 if low >= least and high <= most:
                     least, most = 0, INFINITE  # the pattern alone sees to the lengths
-            parts.append(self._matching(node, pattern, pointer, search=True))
+            parts.append(self._matching(node, pattern, pointer, search=between is None))
         for name, pointer in limits.formats:
             if name in FORMATS:
                 node = self._parse(FORMATS[name], "python", pointer, "format")
@@ -97,17 +97,17 @@ class StringWriter:
             parts.append(self._e.repeat(self.character, least, most))
         return self._e.both(parts)
 
-    def _parse(self, pattern: str, dialect: regex.Dialect, pointer: str, keyword: str) -> regex.Node:
+    def _parse(self, pattern: str, dialect: syntax.Dialect, pointer: str, keyword: str) -> syntax.Node:
         known = self._parsed.get((pattern, dialect))
         if known is None:
             try:
-                known = regex.parse(pattern, dialect)
+                known = syntax.parse(pattern, dialect)
             except RegexError as error:
                 raise _as_schema_error(error, pointer) from error
             self._parsed[pattern, dialect] = known
         return known
 
-    def _matching(self, node: regex.Node, pattern: str, pointer: str, *, search: bool) -> int:
+    def _matching(self, node: syntax.Node, pattern: str, pointer: str, *, search: bool) -> int:
         self._e.budget.place = pointer
         try:
             return regex.matching(node, pattern, self._e, self._write, search=search)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .automaton import Automaton
 from .errors import GrammarError
 from .expressions import INFINITE
+from .horizon import Horizon
 from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
@@ -29,6 +30,7 @@ class TokenMasks:
         from . import kernels
 
         self.automaton, self.vocabulary, self.trie = automaton, vocabulary, vocabulary.trie
+        self._horizon = Horizon(automaton.expressions, self.trie.deepest)
         self._walk_trie = kernels.walk_trie
         self._masks: OrderedDict[int, Int32] = OrderedDict()  # by clamped expression; rows are read-only
         self._of_state: dict[int, int] = {}  # state -> its clamped expression
@@ -43,8 +45,7 @@ class TokenMasks:
         """int32 [num_words], read-only: tokens after which the text can still be completed; EOS where it may end."""
         clamped = self._of_state.get(state)
         if clamped is None:
-            expressions = self.automaton.expressions
-            clamped = expressions.clamped(self.automaton.expression[state], self.trie.deepest)
+            clamped = self._horizon.clamped(self.automaton.expression[state])
             self._of_state[state] = clamped
         row = self._masks.get(clamped)
         if row is None:
@@ -71,7 +72,7 @@ class TokenMasks:
         one in bytes.  EOS is allowed where the text is complete and needs no token.  If no token is quick enough, the
         text cannot be completed in time any more and the plain mask is returned."""
         plain = self.mask(state)
-        if self.vocabulary.has_all_bytes and self._furthest(state) < tokens_left:
+        if self.vocabulary.spells_byte_by_byte and self._furthest(state) < tokens_left:
             return plain
         ends = self._ends(state)
         late = [end for end in ends.tolist() if not self._completes_within(end, tokens_left - 1)]
@@ -87,14 +88,13 @@ class TokenMasks:
 
     def _furthest(self, state: int) -> int:
         """No token leads from `state` to one whose shortest completion is longer than this many bytes."""
-        expressions = self.automaton.expressions
         clamped = self._of_state[state]
         furthest = self._furthest_of.get(clamped)
         if furthest is None:
             ends = self._ends(self.automaton.state_of(clamped))
             furthest = max((self.automaton.shortest(end) for end in ends.tolist()), default=0)
             self._furthest_of[clamped] = furthest
-        return furthest + expressions.clamped_away(self.automaton.expression[state], self.trie.deepest)
+        return furthest + self._horizon.taken_away(self.automaton.expression[state])
 
     def _ends(self, state: int) -> npt.NDArray[np.intp]:
         """The states in which some token ends that may follow in `state`."""
@@ -130,7 +130,7 @@ class TokenMasks:
         return self._tokens_needed[state]
 
     def _completes_within(self, state: int, tokens: int) -> bool:
-        if self.vocabulary.has_all_bytes and self.automaton.shortest(state) <= tokens:
+        if self.vocabulary.spells_byte_by_byte and self.automaton.shortest(state) <= tokens:
             return True
         return self.tokens_needed(state) <= tokens
 

@@ -65,9 +65,15 @@ class Vocabulary:
         return result
 
     @cached_property
-    def has_all_bytes(self) -> bool:
-        """Every single byte is a token, so n bytes can always be spelled in n tokens."""
-        return all(bytes((byte,)) in self.ids for byte in range(256))
+    def alphabet(self) -> int:
+        """The bytes that occur in tokens, as a set (bit b is byte b): no output can have others."""
+        present = np.bincount(np.frombuffer(b"".join(token for token in self.tokens if token), dtype=np.uint8))
+        return sum(1 << byte for byte in np.flatnonzero(present).tolist())
+
+    @cached_property
+    def spells_byte_by_byte(self) -> bool:
+        """Every byte of the alphabet is a token of its own, so n bytes can always be spelled in n tokens."""
+        return all(bytes((byte,)) in self.ids for byte in range(256) if self.alphabet >> byte & 1)
 
     @cached_property
     def eos_row(self) -> Int32:

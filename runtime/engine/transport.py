@@ -143,8 +143,10 @@ class ThreadTransport:
         self._thread.start()
 
     def send(self, message: ClientMessage) -> None:
-        if self._loop is not None and self._handle is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._handle, message)
+        loop, handle = self._loop, self._handle
+        if loop is not None and handle is not None:
+            with suppress(RuntimeError):  # the loop has just closed: the engine has ended
+                loop.call_soon_threadsafe(handle, message)
 
     def close(self) -> None:
         self.send(Close())
@@ -170,6 +172,8 @@ class ThreadTransport:
         except Exception as error:
             on_death(f"its loop ended with {type(error).__name__}: {error}")
             raise
+        finally:
+            self._loop = self._handle = None  # lets go of the model
 
 
 def _has_stderr() -> bool:

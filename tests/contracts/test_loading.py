@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contracts.sources import ROOT
 
+pytestmark = pytest.mark.slow  # an interpreter each
+
 HEAVY = {"torch", "triton", "transformers", "aiohttp"}
 # What comes with `pip install forktree[engine]` only.
 ENGINE_ONLY = {
-    "gguf", "interegular", "jinja2", "llvmlite", "msgspec", "numba", "outlines_core", "prometheus_client",
+    "gguf", "jinja2", "llvmlite", "msgspec", "numba", "prometheus_client", "regex",
     "safetensors", "tokenizers", "torch", "transformers", "triton", "uvloop", "zmq",
 }  # fmt: skip
 
@@ -93,8 +94,7 @@ print(json.dumps(message))
     assert "offset 4" in run_python(code)
 
 
-@pytest.mark.slow
-def test_a_run_on_the_cpu_never_imports_triton(tmp_path: Path) -> None:
+def test_a_run_on_the_cpu_never_imports_triton() -> None:
     code = """
 import json, sys
 from forktree.runtime import Engine

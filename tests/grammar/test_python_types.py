@@ -1,5 +1,6 @@
 """Python types to schemas and back: generated text always parses to the type."""
 
+# ruff: noqa: UP007, UP045 - Optional and Union are among what is tested
 from __future__ import annotations
 
 import datetime

@@ -14,7 +14,8 @@ from forktree.grammar import Constraint, GrammarError, RegexError, check
 from forktree.grammar.char_classes import python_class, utf8_writer
 from forktree.grammar.expressions import NOTHING, Expressions
 from forktree.grammar.limits import Budget
-from forktree.grammar.regex import compile_regex, matching, parse
+from forktree.grammar.regex import compile_regex, matching
+from forktree.grammar.regex_syntax import parse
 
 
 def accepts(expressions: Expressions, start: int, text: bytes) -> bool:

@@ -1,0 +1,214 @@
+"""What the scheduler plans: numbers only, no device."""
+
+from __future__ import annotations
+
+import pytest
+
+from forktree.runtime.config import EngineConfig
+from forktree.runtime.errors import EngineOverloaded
+from forktree.runtime.memory.page_pool import PagePool
+from forktree.runtime.request import IllegalMove, Request, State, Step
+from forktree.runtime.sampling_params import SamplingParams
+from forktree.runtime.scheduler import Scheduler
+from tests.support.checked_scheduler import CheckedScheduler
+
+
+def scheduler(**fields: object) -> Scheduler:
+    defaults = {"num_pages": 100, "max_running_requests": 8, "step_tokens": 20}
+    config = EngineConfig(**{**defaults, **fields})  # type: ignore[arg-type]
+    assert config.num_pages is not None
+    return CheckedScheduler(config, PagePool(config.num_pages))
+
+
+def request(request_id: int, prompt: list[int], max_new_tokens: int = 4) -> Request:
+    params = SamplingParams(max_new_tokens=max_new_tokens)
+    return Request.create(request_id, prompt, params, seed=0, eos_token_ids=())
+
+
+def spans(step: Step | None) -> list[tuple[int, int, int]]:
+    """(request, start, length) of each span."""
+    assert step is not None
+    return [(span.request.request_id, span.start, span.length) for span in step.spans]
+
+
+def land(it: Scheduler, step: Step | None, token_id: int = 7) -> None:
+    assert step is not None
+    for span in step.spans:
+        it.land(span, token_id if span.samples else None)
+
+
+def test_a_prompt_longer_than_the_budget_is_prefilled_in_chunks() -> None:
+    it = scheduler(step_tokens=20)
+    it.add(request(1, list(range(50))))
+    steps = [it.plan() for _ in range(3)]
+    assert [spans(step) for step in steps] == [[(1, 0, 20)], [(1, 20, 20)], [(1, 40, 10)]]
+    assert [step.spans[0].samples for step in steps if step] == [False, False, True]
+
+
+def test_decode_comes_before_prefill_and_both_share_a_step() -> None:
+    it = scheduler(step_tokens=10)
+    it.add(request(1, [1, 2, 3]))
+    land(it, it.plan())
+    it.add(request(2, list(range(50, 80))))
+    assert spans(it.plan()) == [(1, 3, 1), (2, 0, 9)]
+
+
+def test_a_decode_step_can_be_planned_before_its_token_is_known() -> None:
+    it = scheduler()
+    it.add(request(1, [1, 2, 3]))
+    first, second = it.plan(), it.plan()
+    assert spans(second) == [(1, 3, 1)]
+    land(it, first)
+    land(it, second)
+
+
+def test_nothing_is_planned_past_max_new_tokens() -> None:
+    it = scheduler()
+    it.add(request(1, [1, 2, 3], max_new_tokens=2))
+    assert spans(it.plan()) == [(1, 0, 3)]
+    assert spans(it.plan()) == [(1, 3, 1)]
+    assert it.plan() is None
+
+
+def test_an_identical_prompt_in_the_same_step_computes_its_last_token_only() -> None:
+    it = scheduler()
+    it.add(request(1, [1, 2, 3, 4]))
+    it.add(request(2, [1, 2, 3, 4]))
+    step = it.plan()
+    assert spans(step) == [(1, 0, 4), (2, 3, 1)]
+    assert step is not None
+    assert step.spans[1].write_from == 4, "its keys and values are in the first one's page; nobody may write there"
+
+
+def test_a_request_waits_while_another_prefills_its_tokens_and_others_go_on() -> None:
+    it = scheduler(step_tokens=30, prefill_chunk=10)
+    prefix = list(range(25))
+    it.add(request(1, [*prefix, 30]))
+    it.add(request(2, [*prefix, 31]))
+    it.add(request(3, [90, 91]))
+    assert spans(it.plan()) == [(1, 0, 10), (3, 0, 2)]
+    assert (1, 10, 10) in spans(it.plan())
+    assert [span for span in spans(it.plan()) if span[0] in (1, 2)] == [(1, 20, 6), (2, 25, 1)]
+
+
+def test_prompts_that_part_are_both_prefilled_from_where_they_part() -> None:
+    it = scheduler(step_tokens=40)
+    it.add(request(1, [1, 2, 3, 10, 11]))
+    it.add(request(2, [1, 2, 3, 20, 21]))
+    assert spans(it.plan()) == [(1, 0, 5), (2, 3, 2)]
+
+
+def test_the_longest_match_enters_first() -> None:
+    it = scheduler(max_running_requests=1, policy="lpm")
+    it.add(request(1, [1, 2, 3, 4, 5], max_new_tokens=1))
+    land(it, it.plan())
+    it.finish(_only(it))
+    it.add(request(2, [9, 9, 9]))
+    it.add(request(3, [1, 2, 3, 4, 6]))
+    assert spans(it.plan()) == [(3, 4, 1)]
+
+
+def test_depth_first_order_takes_neighbours_of_the_tree_together() -> None:
+    it = scheduler(policy="dfs", step_tokens=100)
+    for i, prompt in enumerate([[5, 1], [1, 1], [5, 0], [1, 0]]):
+        it.add(request(i, prompt))
+    assert [span[0] for span in spans(it.plan())] == [3, 1, 2, 0]
+
+
+def test_a_request_passed_over_for_long_goes_first_whatever_the_policy() -> None:
+    it = scheduler(max_running_requests=1, policy="lpm")
+    it.add(request(0, [1, 2, 3], max_new_tokens=1))
+    land(it, it.plan())
+    it.finish(_only(it))
+    it.add(request(1, [9, 9]))
+    served = []
+    for i in range(2, 400):
+        it.add(request(i, [1, 2, 3, i % 50], max_new_tokens=1))
+        step = it.plan()
+        served.append(spans(step)[0][0])
+        land(it, step)
+        it.finish(_only(it))
+        if 1 in served:
+            break
+    assert 1 in served[-1:], "the request without a match starved"
+    assert len(served) > 100
+
+
+def test_the_youngest_is_retracted_and_resumes_from_what_survives() -> None:
+    it = scheduler(num_pages=26, step_tokens=50)
+    old, young = request(1, [1, 2, 3, 4], 20), request(2, [5, 6, 7, 8], 20)
+    it.add(old)
+    land(it, it.plan())
+    it.add(young)
+    for _ in range(20):
+        step = it.plan()
+        land(it, step)
+        if young.num_retractions:
+            break
+    assert (young.num_retractions, old.num_retractions) == (1, 0)
+    assert young.state is State.QUEUED
+    while old.num_output < 20:
+        land(it, it.plan())
+    it.finish(old)
+    assert spans(it.plan())[0][0] == 2
+
+
+def test_a_finished_request_with_a_step_in_flight_keeps_its_pages_until_it_lands() -> None:
+    it = scheduler()
+    it.add(request(1, [1, 2, 3]))
+    first, second = it.plan(), it.plan()
+    land(it, first)
+    it.finish(_only(it))
+    assert it.num_running_pages > 0
+    assert second is not None
+    assert it.land(second.spans[0], 5) is False
+    assert it.num_running_pages == 0
+    assert it.idle
+
+
+def test_finishing_twice_is_harmless_and_an_illegal_move_names_itself() -> None:
+    it = scheduler()
+    waiting = request(1, [1])
+    it.add(waiting)
+    it.finish(waiting)
+    it.finish(waiting)
+    with pytest.raises(IllegalMove, match="request 1 is ended, it can't become running"):
+        waiting.move(State.RUNNING)
+
+
+def test_a_full_queue_refuses_and_changes_nothing() -> None:
+    it = scheduler(max_queued_requests=1)
+    it.add(request(1, [1]))
+    with pytest.raises(EngineOverloaded):
+        it.add(request(2, [2]))
+    assert it.num_waiting == 1
+
+
+def test_namespaces_share_nothing() -> None:
+    it = scheduler()
+    salted = request(2, [1, 2, 3, 4])
+    salted.namespace = b"salt"
+    it.add(request(1, [1, 2, 3, 4]))
+    it.add(salted)
+    assert spans(it.plan()) == [(1, 0, 4), (2, 0, 4)]
+
+
+def test_owed_prompt_logprobs_are_computed_again_on_a_hit_and_split_over_chunks() -> None:
+    it = scheduler(step_tokens=4)
+    it.add(request(1, list(range(10)), 0))
+    while step := it.plan():
+        land(it, step)
+    it.finish(_only(it))
+    scored = request(2, list(range(10)), 0)
+    scored.logprob_next = 3
+    it.add(scored)
+    owed = []
+    while step := it.plan():
+        owed += [list(span.logprobs) for span in step.spans]
+        land(it, step)
+    assert owed == [[3, 4, 5, 6], [7, 8, 9]], "computing starts at position 2, whose logits predict token 3"
+
+
+def _only(it: Scheduler) -> Request:
+    (held,) = it._holding.values()
+    return held
