@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forktree.grammar import GrammarError
+
 from ..execution.executor import Executor, StepFuture
 from ..execution.sampler import StepResult, TokenMasks
-from ..request import Request, Span, State, Step
+from ..request import IntArray, Request, Span, State, Step
 from ..scheduler import Scheduler
 from .messages import EngineMessage, Failed
 from .output import Finish, OutputStream
@@ -155,7 +157,11 @@ class EngineLoop:
     def _advance(self, served: Served, finish: Finish | None, token_id: int) -> None:
         matcher = served.request.matcher
         if matcher is not None and (finish is None or finish.reason == "length"):
-            matcher.advance(token_id)
+            try:
+                matcher.advance(token_id)
+            except GrammarError as error:
+                self._fail(served, f"its constraint can't be followed any further: {error}")
+                return
             if matcher.finished:
                 finish = served.output.close(Finish("stop"))
         if finish is not None:
@@ -197,16 +203,19 @@ class EngineLoop:
         rows = [i for i, span in enumerate(sampling) if _constrained(span)]
         if not rows:
             return None
-        requests = [sampling[i].request for i in rows]
-        from forktree.grammar import fill_masks  # loaded by the compiler that made the matchers
-
         words = np.full((len(rows), self._mask_words), -1, np.int32)
-        fill_masks(
-            [request.matcher for request in requests if request.matcher is not None],
-            words,
-            [request.params.max_new_tokens - request.num_output for request in requests],
-        )
+        for at, i in enumerate(rows):
+            self._fill_mask(sampling[i].request, words[at])
+        self._flush_news()
         return TokenMasks(rows, words)
+
+    def _fill_mask(self, request: Request, words: IntArray) -> None:
+        """One row; a grammar that turns out too complex fails its own request and nobody else's."""
+        assert request.matcher is not None
+        try:
+            request.matcher.fill_mask(words, request.params.max_new_tokens - request.num_output)
+        except GrammarError as error:
+            self._fail(self._served[request.request_id], f"its constraint can't be followed any further: {error}")
 
 
 def _constrained(span: Span) -> bool:

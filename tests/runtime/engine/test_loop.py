@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forktree.grammar import GrammarTooComplex
 from forktree.runtime.config import EngineConfig
 from forktree.runtime.engine.loop import EngineLoop, Served
 from forktree.runtime.engine.messages import EngineMessage, Failed, Output
@@ -187,6 +188,37 @@ def test_a_step_that_fails_on_the_device_fails_its_requests_and_the_next_is_serv
     assert isinstance(it.news[0], Failed)
     assert it.finished()[2].token_ids == expected_output([1, 2, 3], 4)
     check_pages(it.scheduler)
+
+
+class Stubborn:
+    """A matcher that gives up, when asked for a mask or when told a token."""
+
+    finished = False
+
+    def __init__(self, *, at_mask: bool) -> None:
+        self._at_mask = at_mask
+
+    def fill_mask(self, row: object, tokens_left: int | None = None) -> bool:
+        if self._at_mask:
+            raise GrammarTooComplex("too many states", place="the test")
+        return False
+
+    def advance(self, token_id: int) -> None:
+        raise GrammarTooComplex("too many states", place="the test")
+
+
+@both_loops
+@pytest.mark.parametrize("at_mask", [True, False])
+def test_a_grammar_that_gives_up_fails_its_own_request_only(overlap: bool, at_mask: bool) -> None:
+    it = rig(overlap=overlap)
+    it.submit([1, 2, 3], 6)
+    request = Request.create(99, [4, 5], SamplingParams(max_new_tokens=6), seed=0, eos_token_ids=NEVER)
+    request.matcher = Stubborn(at_mask=at_mask)  # type: ignore[assignment]
+    it.loop.start(Served(request, OutputStream(request, it.tokenizer, stream=False)))
+    assert it.run()[1].token_ids == expected_output([1, 2, 3], 6)
+    (failed,) = [message for message in it.news if isinstance(message, Failed)]
+    assert failed.request_id == 99
+    assert "too many states" in failed.args[0]
 
 
 def _prompt(rng: random.Random) -> list[int]:

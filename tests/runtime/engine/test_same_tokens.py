@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -46,7 +45,7 @@ def alone(engine: Engine) -> list[Completion]:
 
 
 @pytest.fixture(scope="module")
-def truths(engine: Engine, alone: list[Completion]) -> Iterator[list[Truth]]:
+def truths(engine: Engine, alone: list[Completion]) -> list[Truth]:
     """transformers on the same weights, fed our tokens: while ours are its greedy choice, that is its greedy output."""
     model = AutoModelForCausalLM.from_pretrained(engine.info.model_path, dtype=torch.float32)
     model.eval()
@@ -56,7 +55,7 @@ def truths(engine: Engine, alone: list[Completion]) -> Iterator[list[Truth]]:
             ids = [*engine.tokenize(prompt), *done.token_ids]
             logits = model(torch.tensor([ids]), logits_to_keep=NUM_TOKENS + 1).logits[0, :-1]
             truths.append(Truth(logits, logits.argmax(-1).tolist()))
-    yield truths
+    return truths
 
 
 def test_some_prompts_are_long_and_some_are_unicode(engine: Engine) -> None:

@@ -34,7 +34,7 @@ def oracle(paths: Path) -> HfTokenizer:
 def test_text_survives_the_round_trip_token_by_token(tokenizer: Tokenizer, oracle: HfTokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert ids == oracle.encode(text, add_special_tokens=False).ids
-    back = oracle.decode(ids, skip_special_tokens=False)  # the text, but for characters this vocabulary has no bytes for
+    back = oracle.decode(ids, skip_special_tokens=False)  # the text, but for bytes this vocabulary lacks
     assert tokenizer.decode(ids, skip_special_tokens=False) == back
     detokenizer = Detokenizer(tokenizer, skip_special_tokens=False)
     assert "".join([*map(detokenizer.push, ids), detokenizer.finish()]) == back
