@@ -6,6 +6,7 @@ Imported by the Engine facade; no torch. Safe to use from any thread.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -30,6 +31,8 @@ from .messages import (
     Submit,
 )
 from .transport import Transport
+
+log = logging.getLogger("forktree.engine")
 
 News = Output | ForktreeRuntimeError
 Sink = Callable[[News], None]
@@ -119,7 +122,7 @@ class EngineClient:
             elif isinstance(message, Failed):
                 self._deliver(message.request_id, make_error(message.kind, message.args), last=True)
             elif isinstance(message, Progress):
-                self._on_progress(message.what, message.fraction)
+                self._show(message)
             elif isinstance(message, Ready):
                 assert message.version == PROTOCOL_VERSION, "client and engine come from one installation"
                 self._ready.set_result(message.info)
@@ -127,6 +130,13 @@ class EngineClient:
                 self._ready.set_exception(make_error(message.kind, message.args))
             else:
                 self._answer(message)
+
+    def _show(self, progress: Progress) -> None:
+        """A callback that fails must not take the thread with it on which every answer arrives."""
+        try:
+            self._on_progress(progress.what, progress.fraction)
+        except Exception:
+            log.exception("on_progress failed")
 
     def _deliver(self, request_id: int, news: News, *, last: bool) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ import asyncio
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, overload
@@ -225,7 +226,7 @@ class Engine:
         queue: asyncio.Queue[tuple[int, News]] = asyncio.Queue()
 
         def put(index: int, news: News) -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the reader's loop was closed under it: nobody is left to tell
                 loop.call_soon_threadsafe(queue.put_nowait, (index, news))
 
         encode = self._prompts.encode

