@@ -49,7 +49,8 @@ class Request:
     """One sequence that the engine computes.
 
     tokens            token ids known on the host: the prompt, then the output; capacity is reserved at the start
-    num_pending       tokens sampled by a launched step and not known on the host yet: 0 or 1
+    num_pending       tokens that launched steps sample and the host does not know yet: 2 between a launch and the landing
+                      of the step before, else at most 1
     computed          tokens whose keys and values are in the cache, or will be when the launched steps have run
     pages             page ids; the first num_shared_pages belong to the radix tree, the rest to this request
     node              the tree node this request has locked: where its shared pages end
@@ -82,6 +83,7 @@ class Request:
     slot: int = -1
     num_cached: int | None = None  # prompt tokens found in the cache when the request first ran
     num_retractions: int = 0
+    keep: bool = True  # False: what it computed must not enter the cache
 
     @classmethod
     def create(
@@ -138,7 +140,7 @@ class Request:
         """The pending token arrived."""
         self.tokens[self.num_tokens] = token_id
         self.num_tokens += 1
-        self.num_pending = 0
+        self.num_pending -= 1
 
 
 @dataclass(frozen=True, eq=False)

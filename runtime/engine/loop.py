@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,11 @@ import numpy as np
 from forktree.grammar import GrammarError
 
 from ..execution.executor import Executor, StepFuture
-from ..execution.sampler import StepResult, TokenMasks
+from ..execution.sampler import Logprob, StepResult, TokenMasks
 from ..request import IntArray, Request, Span, State, Step
 from ..scheduler import Scheduler
 from .messages import EngineMessage, Failed
-from .output import Finish, OutputStream
+from .output import Finish, OutputStream, StopTooSlow
 
 log = logging.getLogger("forktree.engine")
 
@@ -81,8 +82,7 @@ class EngineLoop:
         """Each turn: launch step t; while it runs, finish t-1, then hand t's sampler its masks."""
         previous: StepFuture | None = None
         while not self._closing:
-            step = self._scheduler.plan()
-            current = self._launch(step) if step else None
+            current = self._launch()
             if previous is not None:
                 await self._land(previous)
             if current is not None:
@@ -96,17 +96,21 @@ class EngineLoop:
     async def run_plain(self) -> None:
         """Each turn: one step from plan to end. The same steps in plain order; what the overlapped loop is held to."""
         while not self._closing:
-            step = self._scheduler.plan()
-            if step is None:
+            current = self._launch()
+            if current is None:
                 await self._sleep()
                 continue
-            current = self._launch(step)
-            current.sample(self._token_masks(step))
+            current.sample(self._token_masks(current.step))
             await self._land(current)
 
-    def _launch(self, step: Step) -> StepFuture:
-        self._num_stalls = 0
-        return self._executor.launch(step)
+    def _launch(self) -> StepFuture | None:
+        """Plan a step and send it off; None if there is nothing to compute now."""
+        with self._failing_all("planning a step"):
+            step = self._scheduler.plan()
+            if step is not None:
+                self._num_stalls = 0
+                return self._executor.launch(step)
+        return None
 
     async def _sleep(self) -> None:
         """Until a request comes, one ends, or the loop is closed."""
@@ -114,7 +118,8 @@ class EngineLoop:
         if not self._scheduler.idle:  # a retraction may have made room just now: plan once more
             self._num_stalls += 1
             if self._num_stalls > MAX_STALLS:
-                raise RuntimeError("the scheduler holds requests, nothing is in flight, and it plans nothing")
+                log.error("the scheduler holds requests, nothing is in flight, and it plans nothing")
+                self._fail_all("the engine could make no progress; see its log")
         elif not self._closing:
             await self._wake.wait()
 
@@ -122,13 +127,8 @@ class EngineLoop:
 
     async def _land(self, future: StepFuture) -> None:
         """Wait for a step, the only wait on the device, then advance matchers, stream text and give pages back."""
-        try:
-            result = await future.result()
-        except Exception:
-            log.exception("step %d failed on the device; every request in flight is lost", future.step.number)
-            self._fail_all("a step failed on the device; see the engine's log")
-            return
-        self._finish(future.step, result)
+        with self._failing_all(f"running step {future.step.number}"):
+            self._finish(future.step, await future.result())
         self._flush_news()
 
     def _finish(self, step: Step, result: StepResult) -> None:
@@ -146,28 +146,31 @@ class EngineLoop:
             served = self._served[span.request.request_id]
             served.output.add_prompt_logprobs(prompt_logprobs)
             if failure is not None:
-                self._fail(served, failure)
+                self._fail(served, failure.message, corrupt=failure.corrupt)
             elif row is not None and token_id is not None:
-                self._advance(served, served.output.push(token_id, result.logprobs[row]), token_id)
+                self._take_token(served, token_id, result.logprobs[row])
             elif span.end == served.request.num_prompt and not served.request.params.max_new_tokens:
                 self._end(served, served.output.close(Finish("length")))
             else:
                 self._tell(served, None)
 
-    def _advance(self, served: Served, finish: Finish | None, token_id: int) -> None:
+    def _take_token(self, served: Served, token_id: int, logprob: Logprob | None) -> None:
+        """A request's next token: into its text, its matcher, its client's news."""
         matcher = served.request.matcher
-        if matcher is not None and (finish is None or finish.reason == "length"):
-            try:
+        try:
+            finish = served.output.push(token_id, logprob)
+            if matcher is not None and (finish is None or finish.reason == "length"):
                 matcher.advance(token_id)
-            except GrammarError as error:
-                self._fail(served, f"its constraint can't be followed any further: {error}")
-                return
-            if matcher.finished:
-                finish = served.output.close(Finish("stop"))
-        if finish is not None:
-            self._end(served, finish)
-        else:
-            self._tell(served, None)
+                if matcher.finished:
+                    finish = served.output.close(Finish("stop"))
+            if finish is None:
+                self._tell(served, None)
+            else:
+                self._end(served, finish)
+        except StopTooSlow as error:
+            self._fail(served, str(error))
+        except GrammarError as error:
+            self._fail(served, f"its constraint can't be followed any further: {error}")
 
     def _end(self, served: Served, finish: Finish) -> None:
         del self._served[served.request.request_id]
@@ -178,13 +181,25 @@ class EngineLoop:
         if (output := served.output.take(finish)) is not None:
             self._news.append(output)
 
-    def _fail(self, served: Served, message: str) -> None:
-        del self._served[served.request.request_id]
-        self._scheduler.finish(served.request)
+    def _fail(self, served: Served, message: str, *, corrupt: bool = False) -> None:
+        """End one request with an error. `corrupt`: what it computed is not numbers, so the cache can't be trusted."""
+        self._served.pop(served.request.request_id, None)
+        self._scheduler.finish(served.request, keep=not corrupt)
+        if corrupt:
+            self._scheduler.flush()
         self._news.append(Failed(served.request.request_id, "RequestFailed", [message]))
 
+    @contextmanager
+    def _failing_all(self, what: str) -> Iterator[None]:
+        """An error that is no request's own must not stop the loop: every request fails, and it goes on with the next."""
+        try:
+            yield
+        except Exception:
+            log.exception("%s failed; every request in flight is lost", what)
+            self._fail_all(f"{what} failed; see the engine's log")
+
     def _fail_all(self, message: str) -> None:
-        """After a device error nothing that was planned can be trusted: every request fails, the cache starts empty."""
+        """Nothing that was planned can be trusted: every request fails, the cache starts empty."""
         self._scheduler.reset()
         self._news += [Failed(request_id, "RequestFailed", [message]) for request_id in self._served]
         self._served.clear()
@@ -204,8 +219,9 @@ class EngineLoop:
         if not rows:
             return None
         words = np.full((len(rows), self._mask_words), -1, np.int32)
-        for at, i in enumerate(rows):
-            self._fill_mask(sampling[i].request, words[at])
+        with self._failing_all("filling token masks"):
+            for at, i in enumerate(rows):
+                self._fill_mask(sampling[i].request, words[at])
         self._flush_news()
         return TokenMasks(rows, words)
 

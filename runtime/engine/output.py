@@ -24,6 +24,13 @@ class Finish:
     matched: int | str | None = None
 
 
+STOP_REGEX_SECONDS = 0.02  # for one search; longer ones would hold up every other request
+
+
+class StopTooSlow(Exception):
+    """A stop pattern takes too long on this output; the message is for its author."""
+
+
 class OutputStream:
     """The output of one request as it grows."""
 
@@ -31,28 +38,29 @@ class OutputStream:
         self._request, self._tokenizer, self._stream = request, tokenizer, stream
         self._detokenizer = Detokenizer(tokenizer, skip_special_tokens=request.params.skip_special_tokens)
         self._patterns = [regex.compile(pattern) for pattern in request.params.stop_regex]
+        self._stop_tokens = {id: stop for stop in request.params.stop if (id := tokenizer.special_id(stop)) is not None}
         self._longest_stop = max((len(stop) for stop in request.params.stop), default=0)
         self._text = ""  # all of it
         self._num_emitted = 0  # characters of _text that the client has
         self._tokens: list[int] = []  # not yet emitted
         self._logprobs: list[TokenLogprob] = []  # not yet emitted
-        self._prompt_logprobs: list[TokenLogprob] | None = None
-        if request.logprob_next is not None:
-            self._prompt_logprobs = []
-            if request.logprob_next == 0:
-                first = int(request.tokens[0])
-                self._prompt_logprobs.append(TokenLogprob(None, first, tokenizer.text_of(first)))
+        self._wants_prompt_logprobs = request.logprob_next is not None
+        self._prompt_logprobs: list[TokenLogprob] = []  # not yet emitted
+        if request.logprob_next == 0:
+            first = int(request.tokens[0])
+            self._prompt_logprobs.append(TokenLogprob(None, first, tokenizer.text_of(first)))
 
     def add_prompt_logprobs(self, logprobs: list[Logprob]) -> None:
-        if self._prompt_logprobs is not None:
-            self._prompt_logprobs += [self._shown(logprob) for logprob in logprobs]
+        self._prompt_logprobs += [self._shown(logprob) for logprob in logprobs]
 
     def push(self, token_id: int, logprob: Logprob | None) -> Finish | None:
-        """Take the next output token; the finish if it ends the output."""
+        """Take the next output token; the finish if it ends the output. Raises StopTooSlow."""
         params = self._request.params
         self._tokens.append(token_id)
         if logprob is not None:
             self._logprobs.append(self._shown(logprob))
+        if (stop := self._stop_tokens.get(token_id)) is not None:
+            return self.close(Finish("stop", stop))
         ends = token_id in params.stop_token_ids or (not params.ignore_eos and token_id in self._request.eos_token_ids)
         if ends and not params.no_stop_trim:
             return self.close(Finish("stop", token_id))
@@ -82,14 +90,14 @@ class OutputStream:
             text=text,
             token_ids=self._tokens,
             logprobs=self._logprobs,
-            prompt_logprobs=self._prompt_logprobs,
+            prompt_logprobs=self._prompt_logprobs if self._wants_prompt_logprobs else None,
             usage=self.usage,
             finish_reason=finish.reason if finish else None,
             matched=finish.matched if finish else None,
             kept_token_ids=self._kept_tokens() if finish else None,
         )
         self._num_emitted += len(text)
-        self._tokens, self._logprobs, self._prompt_logprobs = [], [], None
+        self._tokens, self._logprobs, self._prompt_logprobs = [], [], []
         return output
 
     @property
@@ -105,7 +113,7 @@ class OutputStream:
             if (at := self._text.find(stop, first)) >= 0 and (found is None or at < found[0]):
                 found = at, at + len(stop), stop
         for pattern in self._patterns:
-            if (match := pattern.search(self._text)) and (found is None or match.start() < found[0]):
+            if (match := _search(pattern, self._text)) and (found is None or match.start() < found[0]):
                 found = match.start(), match.end(), pattern.pattern
         if found is None:
             return None
@@ -122,7 +130,7 @@ class OutputStream:
             held = next((n for n in range(longest, 0, -1) if self._text.endswith(stop[:n])), 0)
             safe = min(safe, len(self._text) - held)
         for pattern in self._patterns:
-            if match := pattern.search(self._text, partial=True):
+            if match := _search(pattern, self._text, partial=True):
                 safe = min(safe, match.start())
         return max(safe, self._num_emitted)
 
@@ -138,3 +146,12 @@ class OutputStream:
     def _shown(self, logprob: Logprob) -> TokenLogprob:
         top = [(value, id, self._tokenizer.text_of(id)) for value, id in logprob.top]
         return TokenLogprob(logprob.logprob, logprob.token_id, self._tokenizer.text_of(logprob.token_id), top)
+
+
+def _search(pattern: regex.Pattern[str], text: str, *, partial: bool = False) -> regex.Match[str] | None:
+    try:
+        return pattern.search(text, partial=partial, timeout=STOP_REGEX_SECONDS)
+    except TimeoutError:
+        raise StopTooSlow(
+            f"stop_regex {pattern.pattern[:80]!r} takes over {STOP_REGEX_SECONDS * 1000:.0f} ms on this output; simplify it"
+        ) from None

@@ -33,6 +33,7 @@ class Tokenizer:
         self._tokenizer.no_padding()
         added = {token["id"]: token for token in spec.get("added_tokens", [])}
         self.special_ids = frozenset(id for id, token in added.items() if token["special"])
+        self._special_by_text = {added[id]["content"]: id for id in self.special_ids}
         self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         to_bytes = _decoder_of(spec, path)
         self._bytes: list[bytes] = [b""] * self.vocab_size
@@ -52,6 +53,10 @@ class Tokenizer:
     def bytes_of(self, token_id: int) -> bytes:
         """What the token spells; b"" past the vocabulary (models pad their embeddings)."""
         return self._bytes[token_id] if token_id < self.vocab_size else b""
+
+    def special_id(self, text: str) -> int | None:
+        """The special token that is written `text`, if one is."""
+        return self._special_by_text.get(text)
 
     def text_of(self, token_id: int) -> str:
         """The token for people: part of a character shows as U+FFFD."""

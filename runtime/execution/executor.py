@@ -32,9 +32,10 @@ class StepFuture:
         self._done: Future[StepResult] = Future()
 
     def sample(self, masks: TokenMasks | None) -> None:
-        """Let the step sample, under these masks; called exactly once."""
-        self._masks = masks
-        self._may_sample.set()
+        """Let the step sample, under these masks. A second call has no effect."""
+        if not self._may_sample.is_set():
+            self._masks = masks
+            self._may_sample.set()
 
     async def result(self) -> StepResult:
         """The step's tokens; raises what the device raised."""

@@ -26,6 +26,14 @@ class Logprob:
     top: list[tuple[float, int]]
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why no token could be drawn from a row. `corrupt`: the model computed no numbers, so nothing of it may be cached."""
+
+    message: str
+    corrupt: bool
+
+
 @dataclass(frozen=True, eq=False)
 class TokenMasks:
     """Masks for some of the sampled rows of a step. Bit i of word i // 32, lowest first: 1 = token i is allowed."""
@@ -39,7 +47,7 @@ class StepResult:
     """What a step yields: a token for each span that samples, in order, and the prompt log-probabilities owed."""
 
     token_ids: list[int]
-    failures: dict[int, str]  # sampled row -> why no token could be drawn from it; its token id is meaningless
+    failures: dict[int, Failure]  # by sampled row; its token id is meaningless
     logprobs: list[Logprob | None]
     prompt_logprobs: list[list[Logprob]]  # one list for each span that owed some
 
@@ -56,7 +64,7 @@ def uniform(seed: int, position: int) -> float:
 
 def sample(
     logits: torch.Tensor, rows: list[SampleRow], masks: TokenMasks | None, last_tokens: torch.Tensor
-) -> tuple[list[int], dict[int, str], list[Logprob | None]]:
+) -> tuple[list[int], dict[int, Failure], list[Logprob | None]]:
     """One token per row of `logits`.
 
     logits        [R, V] fp32; changed in place
@@ -162,7 +170,9 @@ def _logprob(logprobs: torch.Tensor, token_id: int, num_top: int) -> Logprob:
     return Logprob(token_id, float(logprobs[token_id]), top)
 
 
-def _why(logits: torch.Tensor) -> str:
+def _why(logits: torch.Tensor) -> Failure:
     if torch.isnan(logits).any():
-        return "the model's logits are not numbers (NaN)"
-    return "no token may come next: constraint, bias and min_new_tokens exclude each other"
+        return Failure("the model's logits are not numbers (NaN)", corrupt=True)
+    if torch.isposinf(logits).any():
+        return Failure("a logit is infinite: repetition_penalty or logit_bias is too extreme for it", corrupt=False)
+    return Failure("no token may come next: constraint, bias and min_new_tokens exclude each other", corrupt=False)

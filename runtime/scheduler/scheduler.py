@@ -71,8 +71,11 @@ class Scheduler:
         self.counters.prompt_tokens += request.num_prompt
         self._queue(request)
 
-    def finish(self, request: Request) -> None:
-        """The request ends here, finished or aborted, in whatever state it is; doing it twice is harmless."""
+    def finish(self, request: Request, *, keep: bool = True) -> None:
+        """The request ends here, finished or aborted, in whatever state it is; doing it twice is harmless.
+
+        keep   False: what it computed does not enter the cache"""
+        request.keep = keep
         if request.state in (State.ENDED, State.ENDING):
             return
         if request.state is State.QUEUED:
@@ -181,7 +184,7 @@ class Scheduler:
             logprobs=self._owed_logprobs(request, start, length),
         )
         request.computed = span.end
-        request.num_pending = int(samples)
+        request.num_pending += int(samples)
         request.steps_in_flight += 1
         self.counters.computed_prompt_tokens += max(0, min(span.end, request.num_prompt) - start)
         if prefilling:
@@ -217,9 +220,9 @@ class Scheduler:
         by_match = self._config.policy == "lpm" and self._config.prefix_cache
         candidates = []
         for request in self._waiting[:POLICY_WINDOW]:
-            match = self._match(request) if by_match else None
+            num_matched = self.tree.prefix_tokens(request.known, request.namespace) if by_match else 0
             waited = self.counters.steps - self._queued_at[request.request_id]
-            candidates.append(Candidate(request, match.length if match else 0, waited))
+            candidates.append(Candidate(request, num_matched, waited))
         return candidates
 
     def _is_being_prefilled(self, request: Request, match: Match) -> bool:
@@ -349,7 +352,7 @@ class Scheduler:
         """Give up every page: whole pages of known tokens to the tree, the rest to the pool; no step in flight."""
         size = self._config.page_size
         num_whole = min(request.computed, request.num_tokens) // size
-        if self._config.prefix_cache and num_whole > request.num_shared_pages:
+        if self._config.prefix_cache and request.keep and num_whole > request.num_shared_pages:
             inserted = self.tree.insert(
                 request.tokens[: num_whole * size], request.pages[:num_whole], request.namespace
             )

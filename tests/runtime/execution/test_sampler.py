@@ -123,14 +123,15 @@ def test_a_row_without_an_allowed_token_fails_alone() -> None:
     token_ids, failures, _ = sample(logits, [row(temperature=0.0), row(temperature=0.0)], masks, LAST)
     assert token_ids[1] == 1
     assert list(failures) == [0]
-    assert "no token may come next" in failures[0]
+    assert "no token may come next" in failures[0].message
 
 
 def test_a_row_of_nans_fails_alone() -> None:
     logits = torch.tensor([[float("nan"), 2.0], [1.0, 2.0]])
     token_ids, failures, _ = sample(logits, [row(), row(temperature=0.0)], None, LAST)
     assert token_ids[1] == 1
-    assert "NaN" in failures[0]
+    assert "NaN" in failures[0].message
+    assert failures[0].corrupt
 
 
 def test_logprobs_are_the_models_own_whatever_bends_the_choice() -> None:
