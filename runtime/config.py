@@ -57,6 +57,13 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 raise InvalidRequest(name, f"got {value!r}, wanted an integer of at least {low}")
+        for name, high in _MOST.items():
+            value = getattr(self, name)
+            if value is not None and value > high:
+                raise InvalidRequest(name, f"got {value}, wanted at most {high}")
+        for name in ("prefix_cache", "overlap"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidRequest(name, f"got {getattr(self, name)!r}, wanted True or False")
         for name, allowed in (("policy", Policy), ("attention", AttentionName), ("dtype", Dtype)):
             if getattr(self, name) not in get_args(allowed):
                 raise InvalidRequest(name, f"got {getattr(self, name)!r}, wanted one of {', '.join(get_args(allowed))}")
@@ -86,4 +93,10 @@ _LEAST = {
     "step_tokens": 1,
     "prefill_chunk": 1,
     "threads": 1,
+}
+
+_MOST = {
+    "page_size": 4096,
+    "max_running_requests": 4096,
+    "threads": 1024,
 }

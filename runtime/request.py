@@ -49,8 +49,8 @@ class Request:
     """One sequence that the engine computes.
 
     tokens            token ids known on the host: the prompt, then the output; capacity is reserved at the start
-    num_pending       tokens that launched steps sample and the host does not know yet: 2 between a launch and the landing
-                      of the step before, else at most 1
+    num_pending       tokens that launched steps sample and the host does not know yet: 2 between a launch and the
+                      landing of the step before, else at most 1
     computed          tokens whose keys and values are in the cache, or will be when the launched steps have run
     pages             page ids; the first num_shared_pages belong to the radix tree, the rest to this request
     node              the tree node this request has locked: where its shared pages end

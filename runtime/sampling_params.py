@@ -14,6 +14,7 @@ import msgspec
 from .errors import InvalidRequest
 
 MAX_STOPS = 64
+MAX_PATTERN = 1024  # characters of a stop pattern
 MAX_CHOICES = 128
 
 
@@ -21,14 +22,15 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Sampling and stopping of one request.
 
     max_new_tokens   tokens to generate at most; 0 computes the prompt only; capped by the context
-    min_new_tokens   before so many tokens neither EOS nor a stop token id can be sampled
+    min_new_tokens   before so many tokens neither EOS nor a stop token id can be sampled; stop strings, patterns and a
+                     complete constraint end the output all the same
     n                how many completions of the prompt (they share its pages)
     stop             strings that end the output; not part of the text unless `no_stop_trim`
     stop_token_ids   token ids that end the output, beside the model's own end-of-sequence ids
     stop_regex       patterns (syntax of the `regex` package) that end the output where they first match
     temperature      0 (or below 1e-5): greedy
     top_p, top_k, min_p           nucleus mass in (0, 1]; rank limit, -1 or 0 for none; share of the best probability
-    repetition_penalty            divides positive, multiplies negative logits of tokens in prompt or output; above 0
+    repetition_penalty            divides positive, multiplies negative logits of tokens in prompt or output; 0.01 to 100
     frequency_penalty, presence_penalty   subtracted from logits per count / once, for tokens of the output; [-2, 2]
     logit_bias       token id -> amount added to its logit
     seed             same seed, same text, whatever else is in the batch; None draws one
@@ -61,7 +63,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         self._check_ranges()
-        self._check_stops()
+        self._check_texts()
         if self.regex is not None and self.json_schema is not None:
             raise InvalidRequest(
                 "json_schema", "regex and json_schema can't both constrain one output; give one of them"
@@ -80,9 +82,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 raise InvalidRequest(name, f"unknown sampling field; known are {', '.join(cls.__struct_fields__)}")
             if value is None:
                 continue
-            if (name in ("stop", "stop_regex") and isinstance(value, str)) or (
-                name == "stop_token_ids" and isinstance(value, int)
-            ):
+            if isinstance(value, _ALONE.get(name, ())):
                 value = [value]
             elif name == "logit_bias":
                 value = _int_keys(value)
@@ -92,45 +92,48 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         except msgspec.ValidationError as error:
             raise _named(error, values) from None
 
+    def checked(self) -> SamplingParams:
+        """These parameters with their types checked, which building them in Python does not do."""
+        return type(self).from_dict({name: getattr(self, name) for name in self.__struct_fields__})
+
     def _check_ranges(self) -> None:
         for name, low, high in _RANGES:
             value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InvalidRequest(name, f"got {value!r:.60}, wanted a number")
             if not (low <= value <= high) or not math.isfinite(value):
-                raise InvalidRequest(name, f"got {value}, wanted a value from {low} to {high}")
+                raise InvalidRequest(name, f"got {value}, wanted {low} to {high}")
         if self.top_p <= 0:
             raise InvalidRequest("top_p", f"got {self.top_p}, wanted a value above 0 and at most 1")
-        if self.repetition_penalty <= 0:
-            raise InvalidRequest("repetition_penalty", f"got {self.repetition_penalty}, wanted a value above 0")
         if self.max_new_tokens and self.min_new_tokens > self.max_new_tokens:
             raise InvalidRequest(
-                "min_new_tokens", f"got {self.min_new_tokens}, more than max_new_tokens ({self.max_new_tokens})"
+                "min_new_tokens", f"got {self.min_new_tokens}, over max_new_tokens {self.max_new_tokens}"
             )
         if self.seed is not None and not -(2**63) <= self.seed < 2**64:
             raise InvalidRequest("seed", f"got {self.seed}, wanted a 64-bit integer")
         for token_id, bias in self.logit_bias.items():
             if not math.isfinite(bias) or abs(bias) > 1e4:
-                raise InvalidRequest(
-                    "logit_bias", f"got {bias} for token {token_id}, wanted a finite number within 10000"
-                )
+                raise InvalidRequest("logit_bias", f"got {bias} for token {token_id}, wanted a number within 10000")
 
-    def _check_stops(self) -> None:
+    def _check_texts(self) -> None:
         for name in ("stop", "stop_regex", "stop_token_ids"):
             stops = getattr(self, name)
+            if isinstance(stops, str):
+                raise InvalidRequest(name, f"got the string {stops!r:.60}, wanted a sequence of them")
             if len(stops) > MAX_STOPS:
                 raise InvalidRequest(name, f"got {len(stops)} entries, at most {MAX_STOPS} are taken")
-        if any(not stop for stop in self.stop):
-            raise InvalidRequest("stop", "an empty string would stop at once; leave it out")
-        if self.stop_regex:
-            import regex
+        for stop in self.stop:
+            require_text("stop", stop)
+            if not stop:
+                raise InvalidRequest("stop", "an empty string would stop at once; leave it out")
+        for pattern in self.stop_regex:
+            _check_pattern(pattern)
+        for name in ("regex", "json_schema"):
+            if (text := getattr(self, name)) is not None:
+                require_text(name, text)
 
-            for pattern in self.stop_regex:
-                try:
-                    empty = regex.compile(pattern).match("")
-                except regex.error as error:
-                    raise InvalidRequest("stop_regex", f"{pattern!r} is not a pattern: {error}") from None
-                if empty:
-                    raise InvalidRequest("stop_regex", f"{pattern!r} matches the empty string, so would stop at once")
 
+_ALONE: dict[str, type] = {"stop": str, "stop_regex": str, "stop_token_ids": int}  # taken for a sequence of one
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_new_tokens", 0, 2**31),
@@ -142,17 +145,44 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("min_p", 0.0, 1.0),
     ("frequency_penalty", -2.0, 2.0),
     ("presence_penalty", -2.0, 2.0),
-    ("repetition_penalty", 0.0, 100.0),
+    ("repetition_penalty", 0.01, 100.0),
 )
+
+
+def require_text(field: str, text: object) -> None:
+    """Raise InvalidRequest unless `text` is a string that UTF-8 can write."""
+    if not isinstance(text, str):
+        raise InvalidRequest(field, f"got {type(text).__name__}, wanted a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(field, f"has a lone surrogate at character {error.start}, which is no text") from None
+
+
+def _check_pattern(pattern: str) -> None:
+    import regex
+
+    require_text("stop_regex", pattern)
+    if len(pattern) > MAX_PATTERN:
+        raise InvalidRequest("stop_regex", f"got {len(pattern)} characters, at most {MAX_PATTERN} are taken")
+    try:
+        empty = regex.compile(pattern).match("", timeout=1.0)
+    except (regex.error, RecursionError, OverflowError, TimeoutError) as error:
+        raise InvalidRequest("stop_regex", f"{pattern!r:.80} is not a pattern: {error}") from None
+    if empty:
+        raise InvalidRequest("stop_regex", f"{pattern!r:.80} matches the empty string, so would stop at once")
 
 
 def _int_keys(value: object) -> dict[int, object]:
     if not isinstance(value, Mapping):
-        raise InvalidRequest("logit_bias", f"got {value!r}, wanted an object of token id -> number")
-    try:
-        return {int(key): bias for key, bias in value.items()}
-    except (TypeError, ValueError):
-        raise InvalidRequest("logit_bias", f"keys are token ids, got {list(value)[:3]!r}") from None
+        raise InvalidRequest("logit_bias", f"got {value!r:.80}, wanted an object of token id -> number")
+    if not all(_is_id(key) for key in value):
+        raise InvalidRequest("logit_bias", f"keys are token ids, got {list(value)[:3]!r:.80}")
+    return {int(key): bias for key, bias in value.items()}
+
+
+def _is_id(key: object) -> bool:
+    return (isinstance(key, int) and not isinstance(key, bool)) or (isinstance(key, str) and key.isdecimal())
 
 
 def _named(error: msgspec.ValidationError, values: Mapping[str, Any]) -> InvalidRequest:

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from ..errors import InvalidRequest
-from ..sampling_params import SamplingParams
-from .messages import Submit
+from ..errors import ContextLengthExceeded, InvalidRequest
+from ..sampling_params import SamplingParams, require_text
+from .messages import ModelInfo, Submit
 
 MAX_TOP_LOGPROBS = 128
 _SEED_STEP = 0x9E3779B97F4A7C15  # between the seeds of the n outputs of one call
@@ -51,20 +51,20 @@ class Call:
         request_id: str | None = None,
     ) -> Call:
         """From what `Engine.stream` takes. Raises InvalidRequest naming the field."""
-        if not 0 <= top_logprobs_num <= MAX_TOP_LOGPROBS:
-            raise InvalidRequest("top_logprobs_num", f"got {top_logprobs_num}, wanted 0 to {MAX_TOP_LOGPROBS}")
-        if logprob_start_len < -1:
-            raise InvalidRequest(
-                "logprob_start_len", f"got {logprob_start_len}, wanted a position or -1 for outputs only"
-            )
-        params = sampling_params
-        if not isinstance(params, SamplingParams):
-            params = SamplingParams.from_dict(params or {})
+        _require_int("top_logprobs_num", top_logprobs_num, 0, MAX_TOP_LOGPROBS)
+        _require_int("logprob_start_len", logprob_start_len, -1, 2**31)
+        if not isinstance(return_logprob, bool):
+            raise InvalidRequest("return_logprob", f"got {return_logprob!r:.60}, wanted true or false")
+        require_text("cache_salt", cache_salt)
+        if isinstance(sampling_params, SamplingParams):
+            params = sampling_params.checked()
+        else:
+            params = SamplingParams.from_dict(sampling_params or {})
         if regex is not None:
+            require_text("regex", regex)
             params = _with(params, regex=regex)
         if json_schema is not None:
-            text = json_schema if isinstance(json_schema, str) else json.dumps(json_schema)
-            params = _with(params, json_schema=text)
+            params = _with(params, json_schema=_json_text(json_schema))
         return cls(
             params,
             return_logprob,
@@ -74,6 +74,27 @@ class Call:
             request_id,
         )
 
+    def fitted(self, prompt: list[int], info: ModelInfo) -> Call:
+        """The call as the model can serve it for this prompt: max_new_tokens capped by the context.
+
+        Raises InvalidRequest for an empty or too long prompt, or token ids that the model does not have."""
+        params = self.params
+        if not prompt:
+            raise InvalidRequest("prompt", "is empty; a model needs at least one token to go on from")
+        if len(prompt) + (params.max_new_tokens > 0) > info.context_length:
+            raise ContextLengthExceeded(len(prompt), info.context_length)
+        for field, ids in (
+            ("prompt", prompt),
+            ("logit_bias", params.logit_bias),
+            ("stop_token_ids", params.stop_token_ids),
+        ):
+            if ids and not (min(ids) >= 0 and max(ids) < info.vocab_size):
+                raise InvalidRequest(field, f"token ids must lie from 0 to {info.vocab_size - 1}")
+        most = info.context_length - len(prompt)
+        if params.max_new_tokens > most:
+            params = _with(params, max_new_tokens=most, min_new_tokens=min(params.min_new_tokens, most))
+        return replace(self, params=params)
+
     def at_the_end(self) -> Call:
         """The same call for a reader who waits for the whole output."""
         return replace(self, live=False)
@@ -82,7 +103,7 @@ class Call:
         """The message that starts output `index` of this call's n; each has its own seed, made from the call's."""
         params = self.params
         if params.n > 1:
-            seed = None if params.seed is None else (params.seed + index * _SEED_STEP) % 2**63
+            seed = None if params.seed is None else (params.seed + index * _SEED_STEP) % 2**64
             params = _with(params, n=1, seed=seed)
         return Submit(
             request_id=request_id,
@@ -100,6 +121,21 @@ def scoring(num_prompt: int) -> Call:
     """The call that scores the tokens from position `num_prompt` on and generates nothing."""
     params = SamplingParams(max_new_tokens=0, temperature=0.0)
     return Call(params, True, num_prompt, 0, b"", None, live=False)
+
+
+def _require_int(field: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidRequest(field, f"got {value!r:.60}, wanted an integer from {low} to {high}")
+
+
+def _json_text(schema: str | Mapping[str, Any] | bool) -> str:
+    if not isinstance(schema, str):
+        try:
+            schema = json.dumps(schema)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequest("json_schema", f"is not JSON: {error}") from None
+    require_text("json_schema", schema)
+    return schema
 
 
 def _with(params: SamplingParams, **changes: Any) -> SamplingParams:

@@ -44,7 +44,7 @@ class EngineClient:
 
     def __init__(self, transport: Transport, on_progress: OnProgress) -> None:
         self._transport, self._on_progress = transport, on_progress
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may close the engine on a thread that holds it
         self._sinks: dict[int, Sink] = {}
         self._calls: dict[int, Future[Any]] = {}
         self._ids = itertools.count(1)
@@ -53,8 +53,8 @@ class EngineClient:
 
     def start(self) -> ModelInfo:
         """Start the engine and wait until it is ready. Raises what kept it from starting."""
-        self._transport.start(self._receive, self._on_death)
         try:
+            self._transport.start(self._receive, self._on_death)
             return self._ready.result()
         except BaseException:
             self.close()
@@ -77,7 +77,12 @@ class EngineClient:
             if self._dead is not None:
                 raise EngineDead(str(self._dead))
             self._sinks[message.request_id] = sink
-        self._transport.send(message)
+        try:
+            self._transport.send(message)
+        except BaseException:
+            with self._lock:
+                del self._sinks[message.request_id]
+            raise
 
     def abort(self, request_id: int) -> None:
         """End a request; the sink hears no more of it. Unknown and finished ids are harmless."""

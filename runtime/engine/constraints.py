@@ -49,3 +49,5 @@ class Constraints:
             return self._compiler.compile(constraint)
         except GrammarError as error:
             raise InvalidRequest(field, str(error), "invalid_grammar") from None
+        except RecursionError:
+            raise InvalidRequest(field, "is nested too deeply", "invalid_grammar") from None

@@ -1,7 +1,7 @@
 """EngineCore: model, pool, scheduler, executor and loop of one engine, and what each client message does to them.
 
 Runs in the engine's process, or on a thread in in-process mode; everything happens on one asyncio loop.
-Imported by process.py and inprocess.py only; imports torch.
+Imported by process.py and transport.py only; imports torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 from ..attention import make_attention
 from ..config import EngineConfig
 from ..errors import (
-    ContextLengthExceeded,
     EngineOverloaded,
     ForktreeRuntimeError,
     InvalidRequest,
@@ -29,7 +28,6 @@ from ..memory.page_pool import PagePool
 from ..models import ModelFiles, load_model
 from ..models.causal_lm import CausalLM
 from ..request import Request
-from ..sampling_params import SamplingParams
 from ..scheduler import Scheduler
 from .constraints import Constraints
 from .loop import EngineLoop, Served
@@ -48,7 +46,7 @@ from .messages import (
     Stats,
     Submit,
 )
-from .output import OutputStream
+from .output import Finish, OutputStream
 from .prompts import make_chat_template
 from .tokenizer import Tokenizer
 
@@ -70,7 +68,7 @@ class EngineCore:
         model = load_model(files, attention=attention, dtype=dtype)
         model.warmup(lambda what, fraction: emit([Progress(what, fraction)]))
         self._tokenizer = Tokenizer(files.tokenizer_json)
-        self._eos_token_ids = files.eos_token_ids
+        self._eos_token_ids = tuple(id for id in files.eos_token_ids if id < model.config.vocab_size)
         self._context_length = context_length(config, model)
         num_pages = num_pool_pages(config, model, dtype)
         self._scheduler = Scheduler(config, PagePool(num_pages))
@@ -93,7 +91,8 @@ class EngineCore:
         mask_words = -(-self._tokenizer.vocab_size // 32)
         self._loop = EngineLoop(self._scheduler, self._executor, emit, mask_words=mask_words)
         self._overlap = config.overlap
-        self._compiling: dict[int, asyncio.Task[None]] = {}
+        self._compiling: dict[int, tuple[Served, asyncio.Task[None]]] = {}
+        self._max_queued = config.max_queued_requests
         self._longest_request = min(self._context_length, num_pages * config.page_size)
         self._info = self._describe(files, model, config, num_pages)
 
@@ -103,7 +102,7 @@ class EngineCore:
         try:
             await (self._loop.run_overlapped() if self._overlap else self._loop.run_plain())
         finally:
-            for task in self._compiling.values():
+            for _, task in self._compiling.values():
                 task.cancel()
             self._constraints.close()
             await asyncio.get_running_loop().run_in_executor(None, self._executor.close)
@@ -125,38 +124,26 @@ class EngineCore:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def _submit(self, message: Submit) -> None:
-        try:
-            request = self._request(message)
-        except InvalidRequest as error:
-            self._refuse(message.request_id, error)
-            return
+        request = self._request(message)
         served = Served(request, OutputStream(request, self._tokenizer, stream=message.stream))
         if message.params.regex is None and message.params.json_schema is None:
             self._start(served)
+        elif len(self._compiling) >= self._max_queued:
+            overloaded = EngineOverloaded(f"{len(self._compiling)} constraints wait to be compiled; try again later")
+            self._refuse(message.request_id, overloaded)
         else:
             task = asyncio.get_running_loop().create_task(self._compile_then_start(served))
-            self._compiling[message.request_id] = task
+            self._compiling[message.request_id] = served, task
             task.add_done_callback(lambda _: self._compiling.pop(message.request_id, None))
 
     def _request(self, message: Submit) -> Request:
-        prompt, params = message.prompt, message.params
-        if not prompt:
-            raise InvalidRequest("prompt", "is empty; a model needs at least one token to go on from")
-        vocab_size = self._info.vocab_size
-        if not all(0 <= token_id < vocab_size for token_id in prompt):
-            raise InvalidRequest("prompt", f"token ids must lie from 0 to {vocab_size - 1}")
-        for name, ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
-            if any(not 0 <= token_id < vocab_size for token_id in ids):
-                raise InvalidRequest(name, f"token ids must lie from 0 to {vocab_size - 1}")
-        longest = self._longest_request
-        if len(prompt) + (params.max_new_tokens > 0) > longest:
-            raise ContextLengthExceeded(len(prompt), longest)
-        params = _capped(params, longest - len(prompt))
+        params = message.params
         seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(8), "little")
-        request = Request.create(message.request_id, prompt, params, seed=seed, eos_token_ids=self._eos_token_ids)
+        eos = self._eos_token_ids
+        request = Request.create(message.request_id, message.prompt, params, seed=seed, eos_token_ids=eos)
         request.namespace = message.namespace
         request.return_logprob = message.return_logprob
-        request.num_top_logprobs = min(message.num_top_logprobs, vocab_size)
+        request.num_top_logprobs = min(message.num_top_logprobs, self._info.vocab_size)
         if message.return_logprob and message.logprob_start is not None:
             request.logprob_next = message.logprob_start
         return request
@@ -183,9 +170,12 @@ class EngineCore:
             self._refuse(served.request.request_id, error)
 
     def _abort(self, request_id: int) -> None:
-        task = self._compiling.pop(request_id, None)
-        if task is not None:
+        served, task = self._compiling.pop(request_id, (None, None))
+        if served is not None and task is not None:
             task.cancel()
+            output = served.output.take(Finish("abort"))
+            assert output is not None
+            self._emit([output])
         self._loop.abort(request_id)
 
     def _refuse(self, request_id: int, error: ForktreeRuntimeError) -> None:
@@ -244,19 +234,17 @@ def context_length(config: EngineConfig, model: CausalLM) -> int:
 
 
 def num_pool_pages(config: EngineConfig, model: CausalLM, dtype: torch.dtype) -> int:
-    """Pages that fit in the memory the configuration grants. Raises InvalidRequest if that is none."""
-    if config.num_pages is not None:
-        return config.num_pages
+    """Pages of the pool. Raises InvalidRequest if none fits in what is granted, or they do not fit in this machine."""
     shape = model.config
-    token_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * dtype.itemsize
-    num_pages = config.kv_cache_bytes // (token_bytes * config.page_size)
+    token_bytes = KvStore.bytes_per_token(shape.num_layers, shape.num_kv_heads, shape.head_dim, dtype)
+    page_bytes = token_bytes * config.page_size
+    field = "kv_cache_bytes" if config.num_pages is None else "num_pages"
+    num_pages = config.num_pages or config.kv_cache_bytes // page_bytes
     if num_pages < 1:
-        raise InvalidRequest("kv_cache_bytes", f"one page takes {token_bytes * config.page_size} bytes; give more")
+        raise InvalidRequest(field, f"one page takes {page_bytes} bytes; give more")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_pages * page_bytes > memory:
+        raise InvalidRequest(
+            field, f"{num_pages} pages take {num_pages * page_bytes:,} bytes, this machine has {memory:,}"
+        )
     return num_pages
-
-
-def _capped(params: SamplingParams, most: int) -> SamplingParams:
-    if params.max_new_tokens <= most:
-        return params
-    fields = {name: getattr(params, name) for name in params.__struct_fields__}
-    return SamplingParams(**{**fields, "max_new_tokens": most, "min_new_tokens": min(params.min_new_tokens, most)})

@@ -35,7 +35,8 @@ class Engine:
 
     model        a Hugging Face directory, a .gguf file, or None for the default model
     in_process   run it on a thread of this process instead of a process of its own
-    on_progress  called with (what, fraction) while a model is converted; by default a progress bar on a terminal
+    on_progress  called with (what, fraction) while a model is converted and kernels are compiled; by default a progress
+                 bar on a terminal
     config       a whole EngineConfig; or its fields as keyword arguments
 
         with Engine() as engine:
@@ -144,7 +145,7 @@ class Engine:
         self, prompt: Prompt, continuations: Sequence[str] | Sequence[Sequence[int]]
     ) -> tuple[list[int], list[list[int]]]:
         head = self._prompts.encode(prompt) or self._prompts.start_ids()
-        tails = [self.tokenize(tail) if isinstance(tail, str) else list(tail) for tail in continuations]
+        tails = [self._prompts.encode_continuation(tail) for tail in continuations]
         for i, tail in enumerate(tails):
             if not tail:
                 raise InvalidRequest("continuations", f"number {i} is empty; there is nothing to score")
@@ -157,6 +158,8 @@ class Engine:
         return self._prompts.tokenizer.encode(text)
 
     def detokenize(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        if any(token_id < 0 for token_id in token_ids):
+            raise InvalidRequest("token_ids", "token ids are not negative")
         return self._prompts.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def apply_chat_template(
@@ -244,13 +247,18 @@ class Engine:
 
     def _submit(self, prompt: list[int], call: Call, sink: Callable[[int, News], None]) -> list[int]:
         """Start the n requests of one call; `sink` gets their news by index."""
+        call = call.fitted(prompt, self._info)
         ids = [self._client.new_id() for _ in range(call.params.n)]
         if call.name is not None:
             if call.name in self._named:
                 raise InvalidRequest("request_id", f"{call.name!r} names a request in flight already")
             self._named[call.name] = ids
-        for index, internal in enumerate(ids):
-            self._client.submit(call.submit(internal, prompt, index), lambda news, index=index: sink(index, news))  # type: ignore[misc]
+        try:
+            for index, internal in enumerate(ids):
+                self._client.submit(call.submit(internal, prompt, index), _indexed(sink, index))
+        except BaseException:
+            self._forget(ids, call)
+            raise
         return ids
 
     def _forget(self, ids: list[int], call: Call) -> None:
@@ -281,6 +289,10 @@ def _delta(index: int, news: News, unfinished: set[int]) -> Delta:
     )
 
 
+def _indexed(sink: Callable[[int, News], None], index: int) -> Callable[[News], None]:
+    return lambda news: sink(index, news)
+
+
 def _by_index(deltas: list[Delta]) -> list[Completion]:
     num_outputs = 1 + max(delta.index for delta in deltas)
     return [gather([delta for delta in deltas if delta.index == index]) for index in range(num_outputs)]
@@ -299,8 +311,6 @@ def _one_output(call: Call) -> Call:
 def _is_batch(prompt: Any) -> bool:
     """A list of texts, or of token id lists; one that mixes them is one prompt in parts."""
     if isinstance(prompt, str) or not isinstance(prompt, Sequence):
-        return False
-    if not prompt:
         return False
     return all(isinstance(each, str) for each in prompt) or all(
         isinstance(each, Sequence) and not isinstance(each, str) for each in prompt

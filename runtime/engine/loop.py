@@ -191,7 +191,7 @@ class EngineLoop:
 
     @contextmanager
     def _failing_all(self, what: str) -> Iterator[None]:
-        """An error that is no request's own must not stop the loop: every request fails, and it goes on with the next."""
+        """An error that is no request's own must not stop the loop: every request fails, and it goes on."""
         try:
             yield
         except Exception:

@@ -153,5 +153,5 @@ def _search(pattern: regex.Pattern[str], text: str, *, partial: bool = False) ->
         return pattern.search(text, partial=partial, timeout=STOP_REGEX_SECONDS)
     except TimeoutError:
         raise StopTooSlow(
-            f"stop_regex {pattern.pattern[:80]!r} takes over {STOP_REGEX_SECONDS * 1000:.0f} ms on this output; simplify it"
+            f"stop_regex {pattern.pattern[:80]!r} takes over {STOP_REGEX_SECONDS} s on this output; simplify it"
         ) from None

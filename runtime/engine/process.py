@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -48,7 +49,7 @@ def main(setup: dict[str, Any]) -> None:
 
     status = 0
     try:
-        _runner()(_serve(config, inbox, emit))
+        _runner()(_serve(config, setup["folder"], inbox, emit))
     except Exception:
         log.exception("the engine loop ended")
         status = 1
@@ -58,12 +59,14 @@ def main(setup: dict[str, Any]) -> None:
     os._exit(status)  # threads of numba and torch have nothing left to say
 
 
-async def _serve(config: EngineConfig, inbox: zmq.asyncio.Socket, emit: Callable[[list[EngineMessage]], None]) -> None:
+async def _serve(
+    config: EngineConfig, folder: str, inbox: zmq.asyncio.Socket, emit: Callable[[list[EngineMessage]], None]
+) -> None:
     core = start_core(config, emit)
     if core is None:
         return
     loop = asyncio.get_running_loop()
-    threading.Thread(target=_watch_client, args=(loop, core.handle), daemon=True).start()
+    threading.Thread(target=_watch_client, args=(loop, core.handle, folder), daemon=True).start()
     decode = msgspec.msgpack.Decoder(ClientMessage).decode
 
     async def receive() -> None:
@@ -93,12 +96,13 @@ def start_core(config: EngineConfig, emit: Callable[[list[EngineMessage]], None]
     return None
 
 
-def _watch_client(loop: asyncio.AbstractEventLoop, handle: Callable[[ClientMessage], None]) -> None:
+def _watch_client(loop: asyncio.AbstractEventLoop, handle: Callable[[ClientMessage], None], folder: str) -> None:
     """The client holds our standard input open; its end means that the client closed us or is gone."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     loop.call_soon_threadsafe(handle, Close())
     threading.Event().wait(GRACE_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)  # a client that was killed left it behind
     os._exit(1)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequest
+from ..sampling_params import require_text
 from .chat_template import ChatTemplate
 from .messages import ModelInfo
 from .tokenizer import Tokenizer
@@ -35,13 +36,13 @@ class Prompts:
 
         Raises InvalidRequest(field="prompt") for anything but text, token ids and parts of both."""
         if isinstance(prompt, str):
-            return self._with_bos(self.tokenizer.encode(prompt))
+            return self._with_bos(self._encode_text(prompt))
         if not isinstance(prompt, (list, tuple)):
             raise InvalidRequest("prompt", f"got {type(prompt).__name__}, wanted text, token ids, or a list of both")
         ids: list[int] = []
         for part in prompt:
             if isinstance(part, str):
-                ids += self.tokenizer.encode(part)
+                ids += self._encode_text(part)
             elif _is_id(part):
                 ids.append(part)
             elif isinstance(part, (list, tuple)) and all(map(_is_id, part)):
@@ -50,6 +51,15 @@ class Prompts:
                 raise InvalidRequest("prompt", f"got a part {part!r:.60}, wanted text or token ids")
         starts_with_text = len(prompt) > 0 and isinstance(prompt[0], str)
         return self._with_bos(ids) if starts_with_text else ids
+
+    def encode_continuation(self, tail: str | Sequence[int]) -> list[int]:
+        """Token ids of text that goes on from something: no begin-of-sequence token."""
+        if isinstance(tail, str):
+            require_text("continuations", tail)
+            return self.tokenizer.encode(tail)
+        if not all(map(_is_id, tail)):
+            raise InvalidRequest("continuations", f"got {tail!r:.60}, wanted text or token ids")
+        return list(tail)
 
     def start_ids(self) -> list[int]:
         """What stands before a text that nothing precedes."""
@@ -62,6 +72,10 @@ class Prompts:
         if self._template is None:
             raise InvalidRequest("messages", f"{self._info.name} has no chat template; send a plain prompt instead")
         return self._template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+
+    def _encode_text(self, text: str) -> list[int]:
+        require_text("prompt", text)
+        return self.tokenizer.encode(text)
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         bos = self._info.bos_token_id

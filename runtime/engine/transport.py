@@ -15,14 +15,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 import msgspec
 import zmq
 
 from ..config import EngineConfig
+from ..errors import EngineDead, ForktreeRuntimeError
 from .messages import ClientMessage, Close, EngineMessage
 
 Receive = Callable[[list[EngineMessage]], None]
@@ -30,6 +30,7 @@ OnDeath = Callable[[str], None]
 
 POLL_MS = 100  # how soon the end of the engine process is noticed
 CLOSE_SECONDS = 10.0
+SEND_MS = 1000  # an engine that runs takes a message at once
 OMP_SPINS = "3000"  # at a barrier of torch or numba; they spin far longer by default, and a busy machine crawls
 
 _CHILD = (
@@ -56,22 +57,28 @@ class ProcessTransport:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
+        self._owner = os.getpid()
         self._encode = msgspec.msgpack.Encoder().encode
         self._send_lock = threading.Lock()
         self._closing = threading.Event()
+        self._resources = ExitStack()  # undone in reverse: sockets, context, folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
 
     def start(self, receive: Receive, on_death: OnDeath) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="forktree-"))  # mode 0700: nobody else can connect
-        self._context = zmq.Context()
-        self._outbox = self._socket(zmq.PUSH, "to-engine")
-        inbox = self._socket(zmq.PULL, "from-engine")
+        folder = tempfile.mkdtemp(prefix="forktree-")  # mode 0700: nobody else can connect
+        self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
+        context = zmq.Context()
+        self._resources.callback(context.term)
+        self._outbox = self._socket(context, zmq.PUSH, f"{folder}/to-engine")
+        inbox = self._socket(context, zmq.PULL, f"{folder}/from-engine")
+        setup = {"sys_path": [str(path) for path in sys.path], "folder": folder, "config": self._config.to_dict()}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CHILD],
             stdin=subprocess.PIPE,
             stdout=sys.stderr.fileno() if _has_stderr() else None,
             env={"GOMP_SPINCOUNT": OMP_SPINS, **os.environ},
         )
-        setup = {"sys_path": sys.path, "folder": str(self._folder), "config": self._config.to_dict()}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(setup).encode() + b"\n")
         self._process.stdin.flush()  # kept open: the engine ends when it reads the end of the file
@@ -81,43 +88,47 @@ class ProcessTransport:
         self._thread.start()
 
     def send(self, message: ClientMessage) -> None:
+        """Raises EngineDead in a process that was forked off: the sockets belong to the one that started the engine."""
+        if os.getpid() != self._owner:
+            raise EngineDead("this engine was started by another process; start one here")
         data = self._encode(message)
         with self._send_lock:
-            if not self._closing.is_set():
-                with suppress(zmq.Again):  # no peer: the engine is gone, which the receiving thread reports
-                    self._outbox.send(data, zmq.DONTWAIT)
+            if not self._closing.is_set() and self._outbox.poll(SEND_MS, zmq.POLLOUT):
+                self._outbox.send(data)  # else the engine is gone, which the receiving thread reports
 
     def close(self) -> None:
         """Ask the engine to end, make sure it does, and remove every trace of it."""
-        if self._closing.is_set():
+        if self._closing.is_set() or os.getpid() != self._owner:
             return
-        self.send(Close())
+        if self._process is not None and self._process.poll() is None:
+            self.send(Close())
         with self._send_lock:
             self._closing.set()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-        self._outbox.close(linger=0)
-        self._context.term()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._process is not None:
+            _end(self._process)
+        if self._thread is None:
+            self._resources.close()
+        elif threading.current_thread() is not self._thread:
+            self._thread.join()  # it undoes the resources, wherever close was called
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._process.pid if self._process is not None else 0
 
-    def _socket(self, kind: int, name: str) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
+    def _socket(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, path: str) -> zmq.Socket[bytes]:
+        socket = context.socket(kind)
+        self._resources.callback(socket.close, linger=0)
         socket.set_hwm(0)  # bounded by max_queued_requests instead
-        socket.bind(f"ipc://{self._folder}/{name}")
+        try:
+            socket.bind(f"ipc://{path}")
+        except zmq.ZMQError as error:
+            raise ForktreeRuntimeError(
+                f"can't open a socket at {path}: {error}. Set TMPDIR to a shorter path"
+            ) from None
         return socket
 
     def _receive(self, inbox: zmq.Socket[bytes], receive: Receive, on_death: OnDeath) -> None:
+        assert self._process is not None
         decode = msgspec.msgpack.Decoder(list[EngineMessage]).decode
         try:
             while not self._closing.is_set():
@@ -125,9 +136,14 @@ class ProcessTransport:
                     receive(decode(inbox.recv()))
                 elif (code := self._process.poll()) is not None and not self._closing.is_set():
                     on_death(_how_it_ended(code))
-                    return
+                    break
+        except Exception as error:
+            on_death(f"its answers can't be read: {type(error).__name__}: {error}")
+            raise
         finally:
-            inbox.close(linger=0)
+            self._closing.wait()  # the outbox is in use until then
+            with self._send_lock:
+                self._resources.close()
 
 
 class ThreadTransport:
@@ -172,8 +188,21 @@ class ThreadTransport:
         except Exception as error:
             on_death(f"its loop ended with {type(error).__name__}: {error}")
             raise
+        else:
+            on_death("it has ended")  # no news to whoever closed it
         finally:
             self._loop = self._handle = None  # lets go of the model
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close what the engine watches, wait for it, and kill it if that takes too long."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(CLOSE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _has_stderr() -> bool:

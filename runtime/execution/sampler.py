@@ -28,7 +28,7 @@ class Logprob:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why no token could be drawn from a row. `corrupt`: the model computed no numbers, so nothing of it may be cached."""
+    """Why no token could be drawn from a row. `corrupt`: the model computed no numbers; nothing of it may be cached."""
 
     message: str
     corrupt: bool

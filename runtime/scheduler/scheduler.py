@@ -75,7 +75,7 @@ class Scheduler:
         """The request ends here, finished or aborted, in whatever state it is; doing it twice is harmless.
 
         keep   False: what it computed does not enter the cache"""
-        request.keep = keep
+        request.keep = request.keep and keep
         if request.state in (State.ENDED, State.ENDING):
             return
         if request.state is State.QUEUED:

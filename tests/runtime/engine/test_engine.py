@@ -6,10 +6,11 @@ import asyncio
 import json
 import re
 import time
+from typing import Any
 
 import pytest
 
-from forktree.runtime import ContextLengthExceeded, Engine, InvalidRequest, SamplingParams
+from forktree.runtime import ContextLengthExceeded, Engine, InvalidRequest, RequestFailed, SamplingParams
 
 pytestmark = pytest.mark.slow
 
@@ -228,7 +229,7 @@ def test_a_bad_field_is_named_and_the_next_request_is_served(
     assert pages(engine)[0] == pages(engine)[1]
 
 
-@pytest.mark.parametrize("prompt", ["", [], [10**6], [-1], 5, [None], {"a": 1}])
+@pytest.mark.parametrize("prompt", ["", [10**6], [2**70], [-1], 5, [None], {"a": 1}, "\ud800"])
 def test_a_bad_prompt_is_refused(engine: Engine, prompt: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
         engine.generate(prompt)  # type: ignore[call-overload]
@@ -245,6 +246,64 @@ def test_a_prompt_over_the_context_is_refused_in_the_words_clients_look_for(engi
 def test_max_new_tokens_is_capped_by_the_context(engine: Engine) -> None:
     params = SamplingParams(max_new_tokens=10**6, temperature=0.0, stop=(" Paris",))
     assert engine.generate(PROMPT, params).finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"sampling_params": SamplingParams(temperature=0.0, stop_token_ids=[1.5])}, "stop_token_ids"),  # type: ignore[list-item]
+        ({"return_logprob": 1}, "return_logprob"),
+        ({"top_logprobs_num": "3"}, "top_logprobs_num"),
+        ({"top_logprobs_num": 10**6}, "top_logprobs_num"),
+        ({"logprob_start_len": 2**70}, "logprob_start_len"),
+        ({"cache_salt": None}, "cache_salt"),
+        ({"cache_salt": "\ud800"}, "cache_salt"),
+        ({"regex": 5}, "regex"),
+        ({"json_schema": {"a": {1, 2}}}, "json_schema"),
+        ({"sampling_params": {"stop": "\ud800"}}, "stop"),
+        ({"sampling_params": {"logit_bias": {2**70: 1}}}, "logit_bias"),
+        ({"sampling_params": {"logit_bias": {1.9: 1}}}, "logit_bias"),
+        ({"sampling_params": {"stop_regex": "(" * 3000 + ")" * 3000}}, "stop_regex"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_named_and_leaves_nothing_behind(
+    engine: Engine, options: dict[str, Any], field: str
+) -> None:
+    for _ in range(2):  # the name is free again after the first refusal
+        with pytest.raises(InvalidRequest) as refused:
+            engine.generate(PROMPT, **options, request_id="x")
+        assert refused.value.field == field, str(refused.value)
+
+
+def test_sampling_params_refuse_wrong_types_where_they_are_built() -> None:
+    for fields in ({"stop": "END"}, {"temperature": "hot"}, {"temperature": True}):
+        with pytest.raises(InvalidRequest) as refused:
+            SamplingParams(**fields)  # type: ignore[arg-type]
+        assert refused.value.field == next(iter(fields))
+
+
+def test_a_pattern_that_backtracks_without_end_fails_its_own_request(engine: Engine) -> None:
+    bomb = {"max_new_tokens": 60, "temperature": 0, "stop_regex": r"(?:.|\s|[^~])*[~|]", "ignore_eos": True}
+    with pytest.raises(RequestFailed, match="stop_regex"):
+        engine.generate(PROMPT, bomb)
+    assert engine.generate(PROMPT, {"max_new_tokens": 1, "temperature": 0}).text == " Paris"
+
+
+def test_abort_while_the_constraint_compiles_reaches_the_reader(engine: Engine) -> None:
+    stream = engine.stream(PROMPT, {"regex": "[ab]{3}c|" + "x" * 500}, request_id="compiling")
+    engine.abort("compiling")
+    assert [delta.finish_reason for delta in stream] == ["abort"]
+
+
+def test_a_special_token_can_be_a_stop_string(engine: Engine) -> None:
+    chat = engine.apply_chat_template([{"role": "user", "content": "Say: ok"}])
+    params = {"max_new_tokens": 60, "temperature": 0, "ignore_eos": True, "stop": "<|im_end|>"}
+    done = engine.generate(chat, params)
+    assert (done.finish_reason, done.matched) == ("stop", "<|im_end|>")
+
+
+def test_an_empty_batch_has_no_outputs(engine: Engine) -> None:
+    assert engine.generate([]) == []
 
 
 def test_a_regex_constrains_the_output(engine: Engine) -> None:

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from forktree.runtime import Engine, EngineDead, InvalidRequest, ModelLoadError
+from forktree.runtime.engine.call import Call
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +54,51 @@ def test_a_killed_engine_is_noticed_within_a_second() -> None:
         assert not engine.is_alive
         with pytest.raises(EngineDead):
             engine.generate("x")
+
+
+def test_an_engine_closed_on_the_thread_that_hears_it_ends_all_the_same() -> None:
+    engine = Engine(num_pages=64)
+    stream = engine.stream("One two", {"max_new_tokens": 1})
+    list(stream)
+    closed = threading.Event()
+
+    def close_there(news: object) -> None:
+        engine.close()
+        closed.set()
+
+    message = Call.make({"max_new_tokens": 1}).submit(engine._client.new_id(), [1, 2], 0)
+    engine._client.submit(message, close_there)
+    assert closed.wait(15)
+    assert _is_gone(engine.pid)
+
+
+def test_a_forked_child_neither_hangs_nor_harms_the_engine() -> None:
+    code = (
+        "import os, sys\nfrom forktree.runtime import Engine, EngineDead\n"
+        "engine = Engine(num_pages=64)\n"
+        "if (child := os.fork()) == 0:\n"
+        "    try:\n        engine.generate('x')\n    except EngineDead:\n        sys.exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "print(len(engine.generate('x', {'max_new_tokens': 2}).token_ids))"
+    )
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert done.stdout.split() == ["7", "2"], done.stderr
+
+
+def test_an_impossible_pool_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Engine(num_pages=1 << 40)
+    assert refused.value.field == "num_pages"
+    with pytest.raises(InvalidRequest) as refused:
+        Engine(overlap="no")
+    assert refused.value.field == "overlap"
 
 
 def test_a_script_that_forgets_to_close_leaves_no_process(tmp_path: Path) -> None:

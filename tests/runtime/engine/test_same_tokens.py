@@ -81,6 +81,15 @@ def test_log_probabilities_are_those_of_transformers(alone: list[Completion], tr
     assert worst < 1e-3, f"worst difference {worst:.2e}"
 
 
+def test_streamed_prompt_logprobs_are_whole_when_the_prefill_is_chunked() -> None:
+    params = {"max_new_tokens": 2, "temperature": 0.0}
+    options = {"return_logprob": True, "logprob_start_len": 0}
+    with Engine(in_process=True, prefill_chunk=7, num_pages=512) as other:
+        deltas = list(other.stream(PROMPTS[1], params, **options))
+        streamed = [entry.token_id for delta in deltas for entry in delta.prompt_logprobs or []]
+        assert streamed == other.tokenize(PROMPTS[1])
+
+
 def test_tokens_are_the_same_in_one_batch_and_from_the_cache(
     engine: Engine, alone: list[Completion], truths: list[Truth]
 ) -> None:

@@ -62,6 +62,17 @@ def test_a_decode_step_can_be_planned_before_its_token_is_known() -> None:
     land(it, second)
 
 
+def test_a_lone_request_decodes_in_every_turn_of_the_overlapped_loop() -> None:
+    it = scheduler()
+    it.add(request(1, [1, 2, 3], max_new_tokens=12))
+    in_flight = it.plan()
+    for _ in range(11):
+        following = it.plan()
+        assert following is not None, "a turn without a step"
+        land(it, in_flight)
+        in_flight = following
+
+
 def test_nothing_is_planned_past_max_new_tokens() -> None:
     it = scheduler()
     it.add(request(1, [1, 2, 3], max_new_tokens=2))
