@@ -30,7 +30,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     stop_regex       patterns (syntax of the `regex` package) that end the output where they first match
     temperature      0 (or below 1e-5): greedy
     top_p, top_k, min_p           nucleus mass in (0, 1]; rank limit, -1 or 0 for none; share of the best probability
-    repetition_penalty            divides positive, multiplies negative logits of tokens in prompt or output; 0.01 to 100
+    repetition_penalty            divides positive, multiplies negative logits of tokens seen so far; 0.01 to 100
     frequency_penalty, presence_penalty   subtracted from logits per count / once, for tokens of the output; [-2, 2]
     logit_bias       token id -> amount added to its logit
     seed             same seed, same text, whatever else is in the batch; None draws one
