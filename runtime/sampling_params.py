@@ -73,6 +73,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def greedy(self) -> bool:
         return self.temperature < 1e-5
 
+    @property
+    def constraint_field(self) -> str:
+        """The field that constrains the output, "" if none does."""
+        return "regex" if self.regex is not None else "json_schema" if self.json_schema is not None else ""
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SamplingParams:
         """From JSON-like values: a single string for `stop`, None for a default, string keys in `logit_bias`."""

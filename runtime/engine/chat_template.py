@@ -44,7 +44,8 @@ class ChatTemplate:
     def chat_format(self) -> ChatFormat | None:
         """The template as text before and after each role's content; None if it is not of that form.
 
-        Found by rendering marked messages, then proved on conversations of other shapes."""
+        Found by rendering marked messages, then proved on conversations of other shapes. A role that the template
+        refuses or merges into another, as some do with "system", is left out."""
         try:
             found = self._derive()
             return found if found is not None and self._proves(found) else None
@@ -52,49 +53,55 @@ class ChatTemplate:
             return None
 
     def _derive(self) -> ChatFormat | None:
-        a, b, c, d = (f"<<mark-{letter}>>" for letter in "abcd")
+        a, b, c = (f"<<mark-{letter}>>" for letter in "abc")
         talk = self.render([_say("user", a), _say("assistant", b), _say("user", c)], add_generation_prompt=False)
         if not _ordered(talk, a, b, c):
             return None
-        before_a, a_to_b, b_to_c, after_c = _between(talk, a, b, c)
+        before_a, a_to_b, b_to_c, user_suffix = _between(talk, a, b, c)
         opened = self.render([_say("user", a)])
-        if not opened.startswith(before_a + a + after_c):
+        if not opened.startswith(before_a + a + user_suffix):
             return None
-        assistant = opened[len(before_a + a + after_c) :]
-        user_suffix = after_c
-        if not a_to_b.startswith(user_suffix) or a_to_b[len(user_suffix) :] != assistant:
+        assistant_prefix = opened[len(before_a + a + user_suffix) :]
+        if a_to_b.rstrip() != (user_suffix + assistant_prefix).rstrip():
             return None
-        with_system = self.render([_say("system", d), _say("user", a)], add_generation_prompt=False)
-        if not _ordered(with_system, d, a):
-            return None
-        before_d, d_to_a, _ = _between(with_system, d, a)
         closed = self.render([_say("user", a), _say("assistant", b)], add_generation_prompt=False)
         assistant_suffix = closed.partition(b)[2]
         user_prefix = b_to_c[len(assistant_suffix) :]
-        if not (
-            b_to_c.startswith(assistant_suffix) and before_a.endswith(user_prefix) and d_to_a.endswith(user_prefix)
-        ):
+        if not (b_to_c.startswith(assistant_suffix) and before_a.endswith(user_prefix)):
             return None
-        bos = self._bos if before_a.startswith(self._bos) and before_d.startswith(self._bos) else ""
+        bos = self._bos if before_a.startswith(self._bos) else ""
         if user_prefix.startswith(bos):  # ChatML models call the mark that opens every message their BOS
             bos = ""
-        roles = {
-            "system": (before_d[len(bos) :], d_to_a[: len(d_to_a) - len(user_prefix)]),
-            "user": (user_prefix, user_suffix),
-            "assistant": (assistant, assistant_suffix),
-        }
-        return ChatFormat(bos, before_a[len(bos) : len(before_a) - len(user_prefix)], roles)
+        default_system = before_a[len(bos) : len(before_a) - len(user_prefix)]
+        roles = {"user": (user_prefix, user_suffix), "assistant": (assistant_prefix, assistant_suffix)}
+        if (system := self._derive_system(bos, user_prefix)) is not None:
+            roles["system"] = system
+        return ChatFormat(bos, default_system, roles)
+
+    def _derive_system(self, bos: str, user_prefix: str) -> tuple[str, str] | None:
+        system, user = "<<mark-s>>", "<<mark-u>>"
+        try:
+            text = self.render([_say("system", system), _say("user", user)], add_generation_prompt=False)
+        except InvalidRequest:
+            return None
+        if not _ordered(text, system, user):
+            return None
+        before, between, _ = _between(text, system, user)
+        if not (before.startswith(bos) and between.endswith(user_prefix)) or before.startswith(bos + user_prefix):
+            return None  # the last: merged into the user's message
+        return before[len(bos) :], between[: len(between) - len(user_prefix)]
 
     def _proves(self, found: ChatFormat) -> bool:
-        talks = [
-            ["user"],
-            ["system", "user"],
-            ["user", "assistant", "user"],
-            ["system", "user", "assistant", "user", "assistant", "user"],
-        ]
+        """Whether the format writes what the template does, but for blanks that a model puts before its answers."""
+        talks = [["user"], ["user", "assistant", "user"], ["user", "assistant", "user", "assistant", "user"]]
+        if "system" in found.roles:
+            talks += [["system", *talk] for talk in talks]
         for roles in talks:
             messages = [_say(role, f"word {i} of {role}") for i, role in enumerate(roles)]
-            if self.render(messages) != plain(found, messages) + found.roles["assistant"][0]:
+            expected = self.render(messages)
+            ours = plain(found, messages) + found.roles["assistant"][0]
+            same = "".join(expected.split()) == "".join(ours.split()) if "assistant" in roles else expected == ours
+            if not same:
                 return False
         return True
 

@@ -27,7 +27,7 @@ class Constraints:
 
     async def compile(self, params: SamplingParams) -> Grammar | None:
         """The grammar that `params` ask for, if they do. Raises InvalidRequest naming the field."""
-        if params.regex is None and params.json_schema is None:
+        if not params.constraint_field:
             return None
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._compile, params)
 
@@ -37,7 +37,7 @@ class Constraints:
     def _compile(self, params: SamplingParams) -> Grammar:
         from forktree.grammar import Compiler, Constraint, GrammarError, Vocabulary  # numba: not at every start
 
-        field = "regex" if params.regex is not None else "json_schema"
+        field = params.constraint_field
         try:
             if params.regex is not None:
                 constraint = Constraint.regex(params.regex)

@@ -52,6 +52,8 @@ from .tokenizer import Tokenizer
 
 log = logging.getLogger("forktree.engine")
 
+CLOSE_SECONDS = 5.0
+
 Emit = Callable[[list[EngineMessage]], None]
 
 
@@ -105,7 +107,8 @@ class EngineCore:
             for _, task in self._compiling.values():
                 task.cancel()
             self._constraints.close()
-            await asyncio.get_running_loop().run_in_executor(None, self._executor.close)
+            closing = asyncio.get_running_loop().run_in_executor(None, self._executor.close)
+            await asyncio.wait({closing}, timeout=CLOSE_SECONDS)  # a step that hangs must not keep the engine alive
 
     def handle(self, message: ClientMessage) -> None:
         """Do what a client asks; called on the engine's loop. Never raises for what the client got wrong."""
@@ -126,7 +129,7 @@ class EngineCore:
     def _submit(self, message: Submit) -> None:
         request = self._request(message)
         served = Served(request, OutputStream(request, self._tokenizer, stream=message.stream))
-        if message.params.regex is None and message.params.json_schema is None:
+        if not message.params.constraint_field:
             self._start(served)
         elif len(self._compiling) >= self._max_queued:
             overloaded = EngineOverloaded(f"{len(self._compiling)} constraints wait to be compiled; try again later")

@@ -16,6 +16,7 @@ import numpy as np
 
 from forktree.grammar import GrammarError
 
+from ..errors import ForktreeRuntimeError, InvalidRequest, RequestFailed, describe_error
 from ..execution.executor import Executor, StepFuture
 from ..execution.sampler import Logprob, StepResult, TokenMasks
 from ..request import IntArray, Request, Span, State, Step
@@ -168,9 +169,9 @@ class EngineLoop:
             else:
                 self._end(served, finish)
         except StopTooSlow as error:
-            self._fail(served, str(error))
+            self._refuse(served, "stop_regex", str(error))
         except GrammarError as error:
-            self._fail(served, f"its constraint can't be followed any further: {error}")
+            self._refuse(served, served.request.params.constraint_field, str(error))
 
     def _end(self, served: Served, finish: Finish) -> None:
         del self._served[served.request.request_id]
@@ -183,11 +184,18 @@ class EngineLoop:
 
     def _fail(self, served: Served, message: str, *, corrupt: bool = False) -> None:
         """End one request with an error. `corrupt`: what it computed is not numbers, so the cache can't be trusted."""
-        self._served.pop(served.request.request_id, None)
-        self._scheduler.finish(served.request, keep=not corrupt)
+        self._drop(served, RequestFailed(message), keep=not corrupt)
         if corrupt:
             self._scheduler.flush()
-        self._news.append(Failed(served.request.request_id, "RequestFailed", [message]))
+
+    def _refuse(self, served: Served, field: str, message: str) -> None:
+        """End one request for a fault of its own that shows only while it runs."""
+        self._drop(served, InvalidRequest(field, message, "too_complex"), keep=True)
+
+    def _drop(self, served: Served, error: ForktreeRuntimeError, *, keep: bool) -> None:
+        self._served.pop(served.request.request_id, None)
+        self._scheduler.finish(served.request, keep=keep)
+        self._news.append(Failed(served.request.request_id, *describe_error(error)))
 
     @contextmanager
     def _failing_all(self, what: str) -> Iterator[None]:
@@ -231,7 +239,7 @@ class EngineLoop:
         try:
             request.matcher.fill_mask(words, request.params.max_new_tokens - request.num_output)
         except GrammarError as error:
-            self._fail(self._served[request.request_id], f"its constraint can't be followed any further: {error}")
+            self._refuse(self._served[request.request_id], request.params.constraint_field, str(error))
 
 
 def _constrained(span: Span) -> bool:

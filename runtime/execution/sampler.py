@@ -1,6 +1,7 @@
 """Logits -> tokens: biases, penalties, token masks, temperature, top-k, top-p, min-p, log-probabilities.
 
-Every draw is a function of (seed, position in the output) alone, so a request's text does not depend on its batch.
+The noise of every draw is a function of (seed, position in the output, token) alone, so a request's text does not
+depend on its batch.
 Imported by the executor and its tests; torch. Runs on the executor's thread.
 """
 
@@ -10,9 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..request import IntArray
 from .step_inputs import PromptRows, SampleRow
+
+FloatArray = NDArray[np.float64]
 
 _MASK64 = (1 << 64) - 1
 
@@ -52,14 +56,32 @@ class StepResult:
     prompt_logprobs: list[list[Logprob]]  # one list for each span that owed some
 
 
-def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) that depends on seed and position only (SplitMix64, Steele et al. 2014)."""
-    z = (seed * 0xD1342543DE82EF95 + (position + 1) * 0x9E3779B97F4A7C15) & _MASK64
-    for _ in range(2):  # twice: neighbouring seeds and positions must not look alike
+def gumbel_noise(seed: int, position: int, token_ids: NDArray[np.int64]) -> FloatArray:
+    """Standard Gumbel noise for tokens, a function of (seed, position, token id) alone.
+
+    token_ids   integers [n]
+    returns     float64 [n]
+    Hashed by SplitMix64 (Steele et al. 2014). Adding it to log-probabilities and taking the largest draws a token
+    (Gumbel-max). Unlike a walk along the cumulative sum, a rounding error in one logit moves one score only, so the
+    draw does not depend on batch mates, cache hits or chunks.
+    """
+    start = np.uint64(_mix((seed * 0xD1342543DE82EF95 + (position + 1) * 0x9E3779B97F4A7C15) & _MASK64))
+    z = (token_ids.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + start
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    uniform = ((z >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # in (0, 1), never at its ends
+    noise: FloatArray = -np.log(-np.log(uniform))
+    return noise
+
+
+def _mix(z: int) -> int:
+    """SplitMix64's finaliser, twice: neighbouring seeds and positions must not look alike."""
+    for _ in range(2):
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
         z ^= z >> 31
-    return (z >> 11) * 2.0**-53
+    return z
 
 
 def sample(
@@ -135,20 +157,21 @@ def _adjust(logits: torch.Tensor, row: SampleRow, last_tokens: torch.Tensor) -> 
 
 
 def _draw(logits: torch.Tensor, row: SampleRow) -> int:
-    """Inverse transform sampling in order of token id, from what top-k, then top-p, then min-p leave."""
+    """A token from what top-k, then top-p, then min-p leave."""
     params = row.params
     scaled = logits.double() / params.temperature
     if 0 < params.top_k < len(scaled):
         scaled[scaled < scaled.topk(params.top_k).values[-1]] = -torch.inf
-    probs = torch.softmax(scaled, dim=-1)
-    if params.top_p < 1.0:
-        _keep_nucleus(probs, params.top_p)
-    if params.min_p > 0.0:
-        probs[probs < params.min_p * probs.max()] = 0.0
-    mass = probs.cumsum(dim=-1)
-    target = uniform(row.seed, row.position) * mass[-1]
-    token_id = int(torch.searchsorted(mass, target, right=True))
-    return token_id if token_id < len(probs) else int(probs.argmax())
+    if params.top_p < 1.0 or params.min_p > 0.0:
+        probs = torch.softmax(scaled, dim=-1)
+        if params.top_p < 1.0:
+            _keep_nucleus(probs, params.top_p)
+        if params.min_p > 0.0:
+            probs[probs < params.min_p * probs.max()] = 0.0
+        scaled[probs == 0.0] = -torch.inf
+    left = torch.isfinite(scaled).nonzero().flatten().numpy()
+    scores = scaled.numpy()[left] + gumbel_noise(row.seed, row.position, left)
+    return int(left[scores.argmax()])
 
 
 def _keep_nucleus(probs: torch.Tensor, top_p: float) -> None:

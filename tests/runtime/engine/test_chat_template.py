@@ -22,6 +22,19 @@ MERGED = (
     "{% for message in messages %}{% if message['role'] == 'system' %}{{ raise_exception('no system here') }}"
     "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
 )
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + '[/INST]' }}{% elif message['role'] == 'assistant' %}"
+    "{{ ' ' + message['content'] + eos_token }}{% else %}{{ raise_exception('user and assistant only') }}{% endif %}"
+    "{% endfor %}"
+)
+LLAMA2 = (
+    "{% if messages[0]['role'] == 'system' %}{% set system = '<<SYS>>' + messages[0]['content'] + '<</SYS>>' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + (system if loop.first else '') }}"
+    "{{ message['content'] + ' [/INST]' }}{% else %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}"
+    "{% endfor %}"
+)
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}, {"role": "user", "content": "So?"}]
 
 
@@ -41,9 +54,26 @@ def test_llama3_has_a_bos_and_no_default() -> None:
     assert plain(found, TALK) == template.render(TALK, add_generation_prompt=False)
 
 
-def test_a_template_that_refuses_roles_has_no_format_and_its_refusal_names_messages() -> None:
+@pytest.mark.parametrize(
+    ("source", "bos", "user", "assistant"),
+    [(MISTRAL, "<s>", ("[INST] ", "[/INST]"), ("", "</s>")), (LLAMA2, "", ("<s>[INST] ", " [/INST]"), ("", " </s>"))],
+)
+def test_a_template_without_system_messages_of_their_own_has_the_other_roles(
+    source: str, bos: str, user: tuple[str, str], assistant: tuple[str, str]
+) -> None:
+    found = ChatTemplate(source, bos="<s>", eos="</s>").chat_format()
+    assert found is not None
+    assert (found.bos, found.default_system) == (bos, "")
+    assert found.roles == {"user": user, "assistant": assistant}
+
+
+def test_a_template_that_changes_what_it_is_given_has_no_format() -> None:
+    source = "{% for message in messages %}{{ message['role'] + message['content'][::-1] }}{% endfor %}"
+    assert ChatTemplate(source, bos="", eos="").chat_format() is None
+
+
+def test_what_a_template_refuses_names_messages() -> None:
     template = ChatTemplate(MERGED, bos="", eos="")
-    assert template.chat_format() is None
     with pytest.raises(InvalidRequest, match="no system here") as refused:
         template.render([{"role": "system", "content": "x"}])
     assert refused.value.field == "messages"

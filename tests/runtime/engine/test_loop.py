@@ -217,8 +217,8 @@ def test_a_grammar_that_gives_up_fails_its_own_request_only(overlap: bool, at_ma
     it.loop.start(Served(request, OutputStream(request, it.tokenizer, stream=False)))
     assert it.run()[1].token_ids == expected_output([1, 2, 3], 6)
     (failed,) = [message for message in it.news if isinstance(message, Failed)]
-    assert failed.request_id == 99
-    assert "too many states" in failed.args[0]
+    assert (failed.request_id, failed.kind) == (99, "InvalidRequest")
+    assert "too many states" in failed.args[1]
 
 
 def _prompt(rng: random.Random) -> list[int]:

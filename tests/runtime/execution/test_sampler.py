@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from forktree.runtime.execution.sampler import TokenMasks, sample, score_prompt, uniform
+from forktree.runtime.execution.sampler import TokenMasks, gumbel_noise, sample, score_prompt
 from forktree.runtime.execution.step_inputs import PromptRows, SampleRow
 from forktree.runtime.sampling_params import SamplingParams
 
@@ -78,12 +78,26 @@ def test_the_same_seed_and_position_draw_the_same_token_in_any_batch() -> None:
     assert together == alone
 
 
-def test_uniform_is_uniform_over_positions_and_seeds() -> None:
-    draws = np.array([[uniform(seed, position) for position in range(100)] for seed in range(100)])
-    assert draws.mean() == pytest.approx(0.5, abs=0.02)
-    assert abs(np.corrcoef(draws[:, :-1].ravel(), draws[:, 1:].ravel())[0, 1]) < 0.05
-    assert abs(np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]) < 0.05
-    assert len(np.unique(draws)) == draws.size
+def test_the_noise_is_gumbel_and_independent_over_seeds_positions_and_tokens() -> None:
+    tokens = np.arange(200)
+    noise = np.array([[gumbel_noise(seed, position, tokens) for position in range(20)] for seed in range(20)])
+    assert noise.mean() == pytest.approx(0.5772, abs=0.02)
+    assert noise.var() == pytest.approx(np.pi**2 / 6, abs=0.05)
+    for a, b in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1]), (noise[..., 1:], noise[..., :-1])):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02
+    assert len(np.unique(noise)) == noise.size
+
+
+@pytest.mark.slow
+def test_a_draw_does_not_turn_on_rounding_errors_in_other_logits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 50_000, generator=generator) * 2
+    flips = 0
+    for position in range(300):
+        it = row(seed=5, position=position, temperature=1.5)
+        shaken = logits + torch.randn(1, 50_000, generator=generator) * 5e-6
+        flips += sample(logits.clone(), [it], None, LAST)[0] != sample(shaken, [it], None, LAST)[0]
+    assert flips == 0
 
 
 def test_repetition_penalty_counts_prompt_and_output() -> None:
