@@ -12,14 +12,21 @@ from forktree.runtime.scheduler import Scheduler
 class CheckedScheduler(Scheduler):
     def plan(self) -> Step | None:
         step = super().plan()
-        check_pages(self)
+        check_owners(self)
+        if self.counters.steps % 8 == 0:
+            check(self.tree)
         return step
 
 
 def check_pages(scheduler: Scheduler) -> None:
+    """The tree keeps its rules, and so do the pages."""
+    check(scheduler.tree)
+    check_owners(scheduler)
+
+
+def check_owners(scheduler: Scheduler) -> None:
     """Every page belongs to the free list, a tree node or one request; the counts agree; shared pages are locked."""
     pool, tree = scheduler.pool, scheduler.tree
-    check(tree)
     owners = np.zeros(pool.num_pages, np.int64)
     owners[pool._is_free] += 1
     for node in tree.nodes():

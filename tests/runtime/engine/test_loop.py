@@ -236,7 +236,7 @@ async def _storm(it: Rig, rng: random.Random, num_moves: int) -> None:
         move = rng.random()
         live = [i for i in it.prompts if i not in it.finished()]
         if move < 0.45 and len(live) < 24:
-            it.submit(_prompt(rng), rng.randrange(0, 14))
+            it.submit(_prompt(rng), rng.randrange(0, 23))
         elif move < 0.6 and it.finished():
             parent = rng.choice(list(it.finished()))
             tokens = [*it.prompts[parent], *it.finished()[parent].token_ids][:26]
