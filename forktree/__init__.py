@@ -203,10 +203,25 @@ __all__ = [
 
 _OF_THE_RUNTIME = ("Engine", "EngineConfig", "SamplingParams")
 
+_PAID_API = "paid APIs are not offered; programs run on ft.Runtime() or on a server, ft.RuntimeEndpoint(url)"
+_TEXT_ONLY = "models here read text only, so a program can't add pictures or films"
+_NOT_OFFERED = {  # of SGLang's names
+    "OpenAI": _PAID_API,
+    "Anthropic": _PAID_API,
+    "LiteLLM": _PAID_API,
+    "VertexAI": _PAID_API,
+    "Shengsuanyun": _PAID_API,
+    "image": _TEXT_ONLY,
+    "video": _TEXT_ONLY,
+    "global_config": "nothing is set globally but ft.set_default_backend(...); options go to gen and run",
+    "separate_reasoning": "reasoning is text like any other: s.var_scope(name) or two gens tell it from the answer",
+}
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module 'forktree' has no attribute {name!r}")
+        hint = f": {_NOT_OFFERED[name]}" if name in _NOT_OFFERED else ""
+        raise AttributeError(f"module 'forktree' has no attribute {name!r}{hint}")
     home = "forktree.runtime" if name in _OF_THE_RUNTIME else "forktree.lang"
     value = getattr(import_module(home), name)
     globals()[name] = value

@@ -172,71 +172,86 @@ def _say_ready(server: Server, engine: ServingEngine) -> None:
     sys.stdout.flush()
 
 
-@app.command(context_settings={"ignore_unknown_options": True})
+@app.command(context_settings={"allow_interspersed_args": False})
 def run(
     file: Annotated[Path, typer.Argument(help="A Python file of programs.", show_default=False)],
     args: Annotated[
-        list[str] | None, typer.Argument(help="What the file finds in sys.argv.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="What the file finds in sys.argv: all that follows it, options too.", show_default=False),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model for its programs; none for the default model.")] = None,
     url: Annotated[str | None, typer.Option(help="Run them on this server instead.")] = None,
 ) -> None:
-    """Run a file of programs, with a backend set for it; one that sets its own is as welcome."""
+    """Run a file of programs, with a backend set for it; one that sets its own is welcome.  Options go before FILE."""
     if model is not None and url is not None:
         _fail("give --model or --url, not both", 2)
+    if model is not None and not Path(model).expanduser().exists():
+        _fail(f"--model: {model}: no such file or directory; give a Hugging Face directory or a .gguf file", 2)
+    if url is not None and not url.startswith(("http://", "https://")):
+        _fail(f"--url: got {url!r}, wanted something like http://localhost:30000", 2)
     if not file.is_file():
         _fail(f"{file}: no such file", 2)
     import forktree
+    from forktree.lang.backends.local import BackendOnFirstUse
 
-    backend: Any = forktree.RuntimeEndpoint(url) if url is not None else _runtime_on_first_use(model)
+    backend: Any = (
+        forktree.RuntimeEndpoint(url) if url is not None else BackendOnFirstUse(lambda: _started_engine(model))
+    )
     forktree.set_default_backend(backend)
     try:
         _run_file(file, args or [])
     finally:
+        if (model is not None or url is not None) and not backend.used:
+            option = "--model" if model is not None else "--url"
+            typer.echo(
+                f"forktree: nothing ran on {option}: {file} ran no program, or on a backend of its own", err=True
+            )
         backend.close()
 
 
-def _runtime_on_first_use(model: str | None) -> Any:
-    """A backend whose engine starts when a program first needs it: a file that brings its own pays for one only."""
-    from forktree.lang import BackendUnavailable
-    from forktree.lang.backends.local import LocalBackend
+def _started_engine(model: str | None) -> Any:
+    if missing := _missing_modules():
+        from forktree.lang import BackendUnavailable
 
-    class RuntimeOnFirstUse(LocalBackend):
-        def __init__(self) -> None:
-            pass  # `engine` is not set until it is looked for
+        raise BackendUnavailable(missing)
+    from forktree.runtime import Engine
 
-        def __getattr__(self, name: str) -> Any:
-            if name != "engine":
-                raise AttributeError(name)
-            if missing := _missing_modules():
-                raise BackendUnavailable(missing)
-            from forktree.runtime import Engine
-
-            self.engine = Engine(model)
-            return self.engine
-
-        def close(self) -> None:
-            if "engine" in self.__dict__:
-                self.engine.close()
-
-    return RuntimeOnFirstUse()
+    return Engine(model)
 
 
 def _run_file(file: Path, args: list[str]) -> None:
     """As `python FILE ARGS` would: its folder comes first on the path, its name is __main__, its errors are its own."""
     import runpy
-    import traceback
 
     sys.argv = [str(file), *args]
     sys.path.insert(0, str(file.resolve().parent))
     try:
         runpy.run_path(str(file), run_name="__main__")
     except Exception as error:
-        frames = error.__traceback__
-        while frames is not None and frames.tb_frame.f_code.co_filename != str(file):
-            frames = frames.tb_next  # what this command did on the way is of no interest
-        traceback.print_exception(type(error), error, frames or error.__traceback__)
+        sys.stderr.write(_as_the_file_sees_it(error))
         raise SystemExit(1) from None
+
+
+def _as_the_file_sees_it(error: Exception) -> str:
+    """The traceback without the frames of this command; without any of ours where the error is no bug of ours."""
+    import traceback
+
+    from forktree.lang import BackendError, ProgramError
+
+    ours = str(Path(__file__).parent)
+    on_the_way = (__file__, "runpy.py", "<frozen runpy>")
+    shown = traceback.TracebackException.from_exception(error)
+    on_purpose = isinstance(error, (ProgramError, BackendError, ForktreeRuntimeError))
+    each: traceback.TracebackException | None = shown
+    while each is not None:
+        frames = [frame for frame in each.stack if not frame.filename.endswith(on_the_way)]
+        if on_purpose or (frames and not frames[-1].filename.startswith(ours)):
+            frames = [frame for frame in frames if not frame.filename.startswith(ours)]
+        each.stack = traceback.StackSummary.from_list(frames)
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    if not shown.stack and shown.__cause__ is None:  # a SyntaxError says itself where it is
+        return "".join(shown.format_exception_only())
+    return "".join(shown.format())
 
 
 @app.command()

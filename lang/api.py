@@ -11,7 +11,7 @@ from typing import Any
 from .choices import ChoicesMethod, token_length_normalized
 from .constraints import checked_regex, checked_schema, dtype_constraint
 from .errors import ArgumentError
-from .nodes import Concat, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, caller_line
+from .nodes import Concat, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, caller_line, checked_text
 from .options import SamplingOptions, read_options
 
 __all__ = [
@@ -152,6 +152,8 @@ def _select(
     texts = tuple(given) if isinstance(given, (list, tuple, set, frozenset, range)) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise ArgumentError(f"choices: got {choices!r}, wanted a list of strings, none of them empty (in {where})")
+    for text in texts:
+        checked_text(text)
     ranks_by: object = token_length_normalized if method is None else method
     if not isinstance(ranks_by, ChoicesMethod):
         raise ArgumentError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .backends.protocol import ChatFormat, ModelInfo
 from .errors import RoleError
-from .nodes import SourceLine
+from .nodes import RoleBegin, RoleEnd, SourceLine
 from .prompt import BranchText
 
 __all__ = ["Conversation", "RoleTracker"]
@@ -56,9 +56,10 @@ class Conversation:
         other.role, other._content_start, other.opening_length = self.role, self._content_start, self.opening_length
         return other
 
-    def begin(self, role: str, text: BranchText, model: ModelInfo) -> str:
+    def begin(self, node: RoleBegin, text: BranchText, model: ModelInfo) -> str:
         """Open a role; returns the text this adds, which includes what every conversation starts with."""
-        chat = _format_of(model, role)
+        role = node.role
+        chat = _format_of(model, node)
         opening = ""
         if not self.messages:
             opening = (chat.bos if text.length == 0 else "") + (chat.default_system if role != "system" else "")
@@ -69,12 +70,12 @@ class Conversation:
         self.role, self._content_start = role, text.length
         return added
 
-    def end(self, text: BranchText, model: ModelInfo) -> str:
+    def end(self, node: RoleEnd, text: BranchText, model: ModelInfo) -> str:
         """Close the open role; returns the text this adds.  A generated end-of-turn token is never part of the text,
         so the suffix, which begins with it, is there exactly once."""
         assert self.role is not None
         self.messages.append((self.role, text.text(self._content_start)))
-        suffix = _format_of(model, self.role).roles[self.role][1]
+        suffix = _format_of(model, node).roles[self.role][1]
         text.add_constant(suffix)
         self.role = None
         return suffix
@@ -90,12 +91,17 @@ class Conversation:
         return [{"role": role, "content": content} for role, content in self.messages]
 
 
-def _format_of(model: ModelInfo, role: str) -> ChatFormat:
+def _format_of(model: ModelInfo, node: RoleBegin | RoleEnd) -> ChatFormat:
     chat = model.chat_format
     if chat is None:
         raise RoleError(
-            f"the {role} role can't be used: model {model.name!r} has no chat template. Write its prompt as plain text"
+            f"{node.label} at {node.source}: model {model.name!r} has no chat template, or one that can't be split "
+            f"into roles. Write its prompt as plain text"
         )
-    if role not in chat.roles:
-        raise RoleError(f"the chat template of model {model.name!r} has no {role} role; it has {', '.join(chat.roles)}")
+    if node.role not in chat.roles:
+        hint = "; put the instructions into the first user message" if node.role == "system" else ""
+        raise RoleError(
+            f"{node.label} at {node.source}: the chat template of model {model.name!r} has no {node.role} role, only "
+            f"{', '.join(chat.roles)}{hint}"
+        )
     return chat

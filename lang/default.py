@@ -12,6 +12,7 @@ from .backends import as_backend
 from .backends.protocol import Backend
 from .errors import NoBackend
 from .loop import loop_thread
+from .nodes import caller_line
 
 __all__ = ["flush_cache", "get_server_info", "resolve_backend", "running_backend", "set_default_backend"]
 
@@ -23,12 +24,12 @@ def set_default_backend(backend: object) -> None:
     """For every program of this process that names none: ft.Runtime(...), ft.RuntimeEndpoint(url), an Engine, or None
     to unset it."""
     global _default
-    _default = None if backend is None else as_backend(backend)
+    _default = None if backend is None else as_backend(backend, caller_line())
 
 
 def resolve_backend(backend: object, caller: str) -> Backend:
     if backend is not None:
-        return as_backend(backend)
+        return as_backend(backend, caller_line())
     found = running_backend.get() or _default
     if found is None:
         raise NoBackend(caller)

@@ -127,6 +127,8 @@ class GenerationError(ProgramError):
         what = str(cause) or type(cause).__name__
         super().__init__(f"{node.label} at {node.source} failed: {what}")
         self.node, self.cause = node, cause
+        if isinstance(cause, BackendError):  # raised on purpose, so its text says all; what else it is may be a bug
+            cause.__traceback__, cause.__suppress_context__ = None, True
         self.__cause__ = cause
 
     @property

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from .backends.protocol import Backend, ModelInfo
 from .chat import Conversation
-from .errors import GenerationError, ProgramCancelled, ProgramError
+from .errors import BranchErrors, GenerationError, ProgramCancelled, ProgramError
 from .feed import Feed
 from .loop import loop_thread
-from .nodes import Node
+from .nodes import Fork, Node
 from .options import SamplingOptions
 from .prompt import BranchText
 from .waiting import Promise
@@ -75,11 +75,12 @@ class Run:
         self.backend, self.options, self.stream = backend, options, stream
         self.id = f"{_process_tag}-{next(_run_numbers)}"
         self.model: ModelInfo | None = None  # asked for when a role needs it
-        self._branches: weakref.WeakSet[Branch] = weakref.WeakSet()
+        self._branches: weakref.WeakValueDictionary[int, Branch] = weakref.WeakValueDictionary()  # by order of birth
+        self._branch_numbers = itertools.count()
         self._request_numbers = itertools.count(1)
 
     def add(self, branch: Branch) -> None:
-        self._branches.add(branch)
+        self._branches[next(self._branch_numbers)] = branch
 
     def next_request_id(self) -> str:
         return f"{self.id}-{next(self._request_numbers)}"
@@ -90,15 +91,38 @@ class Run:
         return self.model
 
     def cancel(self, why: str = "the program was cancelled") -> None:
-        for branch in list(self._branches):
+        for branch in self.branches():
             branch.cancel(why)
+
+    def branches(self) -> list[Branch]:
+        """Those that somebody can still read, the oldest first."""
+        return [branch for _, branch in sorted(self._branches.items())]
+
+    def unseen_error(self) -> BaseException | None:
+        """What went wrong and nobody was told: in the program's own text, or in branches of its first fork that has
+        such."""
+        branches = self.branches()
+        seen = {id(branch.error) for branch in branches if branch.error_seen}
+        failed: dict[int, BaseException] = {}
+        of_fork: Fork | None = None
+        for branch in branches:
+            error = branch.error
+            if error is None or id(error) in seen or (branch.fork and isinstance(error, ProgramCancelled)):
+                continue
+            if branch.fork is None:
+                return error
+            fork, index = branch.fork
+            if of_fork is None or of_fork is fork:
+                of_fork, failed[index] = fork, error
+        return None if of_fork is None else BranchErrors(failed, of_fork.size, of_fork.source)
 
 
 class Branch:
     """One branch of a program: what it has written so far, and what it has still to do."""
 
-    def __init__(self, run: Run, *, gated: bool = False, keep_alive: object = None) -> None:
+    def __init__(self, run: Run, *, fork: tuple[Fork, int] | None = None, keep_alive: object = None) -> None:
         self.run = run
+        self.fork = fork  # which branch of which fork; None: the program's own
         self.text = BranchText()
         self.conversation = Conversation()
         self.path: tuple[int, ...] = ()  # where in the tree of forks
@@ -109,7 +133,7 @@ class Branch:
         self.settled = False  # the program has ended and nothing is left to do
         self.feed: Feed | None = Feed() if run.stream else None
         self._keep_alive = keep_alive  # the parent, which must get as far as the fork
-        self._gated = gated  # a fork's child, until the parent gets there
+        self._gated = fork is not None  # until the parent gets there
         self._inbox: deque[str | Operation] = deque()
         self._posted = False
         self._task: asyncio.Task[None] | None = None

@@ -1,6 +1,6 @@
 """The nodes of a program: frozen values that say what is to happen and where the user wrote it.
 
-Here: Text, Gen, Select, RoleBegin, RoleEnd, Fork, Join and Concat, and the file and line of the user's code.
+Here: Text, Gen, Select, RoleBegin, RoleEnd, Fork and Concat, and the file and line of the user's code.
 Not here: running them (executor), checking what users pass (api).  Imports nothing of ours but what a node holds."""
 
 from __future__ import annotations
@@ -51,6 +51,16 @@ class Node:
 
     def __radd__(self, other: object) -> Concat:
         return Concat.of((other, self), self.source)
+
+    def __str__(self) -> str:
+        """Nobody means to prompt with a node's repr, which is what an f-string would make of it."""
+        raise ArgumentError(
+            f"{self.label} has no text yet, so it can't be part of a string at {caller_line()}: "
+            f'add it with +, as in "..." + {self.label}'
+        )
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
 
 
 @dataclass(frozen=True)
@@ -114,15 +124,6 @@ class Fork(Node):
 
 
 @dataclass(frozen=True)
-class Join(Node):
-    mode: str
-
-    @property
-    def label(self) -> str:
-        return f'join("{self.mode}")'
-
-
-@dataclass(frozen=True)
 class Concat(Node):
     """Nodes one after the other; never holds another Concat."""
 
@@ -139,7 +140,7 @@ class Concat(Node):
 def flatten(item: object, source: SourceLine) -> tuple[Node, ...]:
     """What `s += item` may be: text, a node, or a list or tuple of these.  Raises ArgumentError for anything else."""
     if isinstance(item, str):
-        return (Text(source, item),)
+        return (Text(source, checked_text(item)),)
     if isinstance(item, Concat):
         return item.nodes
     if isinstance(item, Node):
@@ -151,4 +152,26 @@ def flatten(item: object, source: SourceLine) -> tuple[Node, ...]:
         if isinstance(item, (int, float, bool))
         else "wanted text, gen(), select(), a role or a list of these"
     )
-    raise ArgumentError(f"a {type(item).__name__} can't be added to a program at {source}: {hint}")
+    raise ArgumentError(f"{kind_of(item)} can't be added to a program at {source}: {hint}")
+
+
+def checked_text(text: str) -> str:
+    """Text that a model can be given; half a surrogate pair is no character, and nothing could encode it."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"the text at {caller_line()} has a lone surrogate, {text[error.start]!r}, at offset {error.start}: "
+            f"it is no character; read its source with errors='replace', or leave it out"
+        ) from None
+    return text
+
+
+def kind_of(item: object) -> str:
+    """a dict, an int, None."""
+    if item is None:
+        return "None"
+    name = type(item).__name__
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"

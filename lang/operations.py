@@ -54,9 +54,9 @@ class Role(_Quiet):
     def _write(self, branch: Branch) -> None:
         assert branch.run.model is not None
         if isinstance(self.node, RoleBegin):
-            branch.show(branch.conversation.begin(self.node.role, branch.text, branch.run.model))
+            branch.show(branch.conversation.begin(self.node, branch.text, branch.run.model))
         else:
-            branch.show(branch.conversation.end(branch.text, branch.run.model))
+            branch.show(branch.conversation.end(self.node, branch.text, branch.run.model))
 
 
 @dataclass

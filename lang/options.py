@@ -118,6 +118,8 @@ def _texts(value: object) -> tuple[str, ...]:
     )
     if not all(isinstance(text, str) and text for text in texts):
         raise _Wanted("a string that is not empty, or a list of such strings")
+    if any("\ud800" <= character <= "\udfff" for text in texts if not text.isascii() for character in text):
+        raise _Wanted("whole characters, no lone surrogates")
     return texts
 
 

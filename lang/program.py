@@ -15,6 +15,8 @@ from .default import resolve_backend, running_backend
 from .errors import ArgumentError, BatchErrors, ProgramCancelled
 from .executor import Run
 from .loop import loop_thread
+from .nodes import caller_line, kind_of
+from .operations import Finish
 from .options import RUN_OPTIONS, SamplingOptions, read_options
 from .progress import progress_of
 from .state import ProgramState
@@ -59,17 +61,17 @@ class Program:
         bound: Mapping[str, Any] | None = None,
     ) -> None:
         if not callable(func):
-            raise ArgumentError(f"@function goes before a function, got {func!r}")
+            raise _refusal(f"@function goes before a function, got {func!r}")
         functools.update_wrapper(self, func)
         self.func, self.num_api_spec_tokens, self.bound = func, num_api_spec_tokens, dict(bound or {})
         self.name = getattr(func, "__name__", "program")
         if inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
-            raise ArgumentError(
+            raise _refusal(
                 f"program {self.name!r} is an `async def`: write it as a plain `def` and run it in an event loop with "
                 f"{self.name}.arun(...); its reads then give way to the loop by themselves"
             )
         if inspect.isgeneratorfunction(func):
-            raise ArgumentError(
+            raise _refusal(
                 f"program {self.name!r} has a yield: a program returns, and is read along with {self.name}.stream(...)"
             )
         self._signature = inspect.signature(func)
@@ -78,7 +80,7 @@ class Program:
             inspect.Parameter.POSITIONAL_ONLY,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
         ):
-            raise ArgumentError(f"program {self.name!r} has no parameter for the state: write def {self.name}(s, ...)")
+            raise _refusal(f"program {self.name!r} has no parameter for the state: write def {self.name}(s, ...)")
         self._parameters = parameters[1:]
         variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         self.arg_names = [parameter.name for parameter in self._parameters if parameter.kind not in variadic]
@@ -189,7 +191,7 @@ class Program:
         clashes = [name for name in kwargs if name in _RUN_ARGUMENTS and name in self.arg_names]
         if clashes:
             name = clashes[0]
-            raise ArgumentError(
+            raise _refusal(
                 f"{name!r} is an argument of program {self.name!r} and an option of the run, "
                 f"so {name}=... could mean either: "
                 f"pass it by position, as {self.name}.bind({name}=...).run(...), or rename the program's argument"
@@ -199,7 +201,7 @@ class Program:
         backend = resolve_backend(of_run.pop("backend", None), f"program {self.name!r}")
         of_run.pop("use_thread", None)  # SGLang's; no program has a thread here
         wants_stream = bool(of_run.pop("stream", False)) and streaming_allowed
-        options = read_options(of_run, f"{self.name}.run")
+        options = read_options(of_run, f"{self.name}.run, {caller_line()}")
         self._check_names(own)
         run = Run(backend, options, stream=stream or wants_stream)
         return Call(self, self._bind(args, own), run), wants_stream
@@ -208,17 +210,17 @@ class Program:
         """The runs of a batch.  Its items hold the program's arguments only, so that no name is ambiguous."""
         unknown = [name for name in options if name not in _BATCH_ARGUMENTS]
         if unknown:
-            raise ArgumentError(
+            raise _refusal(
                 f"run_batch has no option {unknown[0]!r}; the program's arguments belong into the items, or into bind"
             )
         if isinstance(batch, (str, Mapping)) or not isinstance(batch, Iterable):
-            raise ArgumentError(f"run_batch takes a list of dicts or tuples, got {type(batch).__name__}")
+            raise _refusal(f"run_batch takes a list of dicts or tuples, got {kind_of(batch)}")
         rest = dict(options)
         items = list(batch)
         if not items:
             return []
         backend = resolve_backend(rest.pop("backend", None), f"program {self.name!r}")
-        sampling = read_options(rest, f"{self.name}.run_batch")
+        sampling = read_options(rest, f"{self.name}.run_batch, {caller_line()}")
         return [self._batch_call(index, item, backend, sampling) for index, item in enumerate(items)]
 
     def _batch_call(self, index: int, item: Any, backend: Any, sampling: SamplingOptions) -> Call:
@@ -229,7 +231,7 @@ class Program:
             elif isinstance(item, (list, tuple)):
                 bound = self._bind(item, {})
             else:
-                raise ArgumentError(f"wanted a dict or a tuple of arguments, got {type(item).__name__}")
+                raise _refusal(f"wanted a dict or a tuple of arguments, got {kind_of(item)}")
         except ArgumentError as error:
             raise ArgumentError(f"item {index} of the batch: {error}") from None
         return Call(self, bound, Run(backend, sampling, stream=False))
@@ -239,7 +241,7 @@ class Program:
             return
         for name in arguments:
             if name not in self.arg_names:
-                raise ArgumentError(
+                raise _refusal(
                     f"program {self.name!r} has no argument {name!r}; it has {', '.join(self.arg_names) or 'none'}"
                 )
 
@@ -249,7 +251,7 @@ class Program:
         try:
             return own.bind(*args, **fixed, **kwargs)
         except TypeError as error:
-            raise ArgumentError(f"program {self.name}{own}: {error}") from None
+            raise _refusal(f"program {self.name}{own}: {error}") from None
 
 
 class Call:
@@ -266,6 +268,7 @@ class Call:
         try:
             shared.return_value = self._program.func(state, *self._arguments.args, **self._arguments.kwargs)
             loop_thread().until_done(shared.end(f"program {self._program.name!r} has returned"))
+            self._finish_kept_branches()
         except BaseException as error:
             ended_from_outside = not isinstance(error, Exception)  # GreenletExit, KeyboardInterrupt
             shared.body_error = ProgramCancelled("the program was abandoned") if ended_from_outside else error
@@ -274,11 +277,19 @@ class Call:
             raise
         finally:
             running_backend.reset(before)
-        unread = shared.branch.error
-        if unread is not None and not shared.branch.error_seen:
-            shared.body_error = unread
-            raise unread
+        unseen = self._run.unseen_error()
+        if unseen is not None:
+            shared.body_error = unseen
+            raise unseen
         return state
+
+    def _finish_kept_branches(self) -> None:
+        """Branches that were not joined and that somebody can still read, a variable for one, end with the run."""
+        for branch in self._run.branches():
+            if branch.fork is not None:
+                promise = Promise()
+                branch.submit(Finish(promise, branch, last=False))
+                loop_thread().until_done(promise)
 
     def stream(self) -> StreamedState:
         run, shared, name = self._run, self.state._shared, self._program.name
@@ -293,11 +304,15 @@ class Call:
         return StreamedState(shared, run, body)
 
 
+def _refusal(message: str) -> ArgumentError:
+    return ArgumentError(f"{message} (at {caller_line()})")
+
+
 def _in_flight(num_threads: object) -> int:
     if num_threads == "auto":
         return _AUTO_IN_FLIGHT
     if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
-        raise ArgumentError(f'num_threads: got {num_threads!r}, wanted "auto" or 1 or more programs at a time')
+        raise _refusal(f'num_threads: got {num_threads!r}, wanted "auto" or 1 or more programs at a time')
     return num_threads
 
 

@@ -7,12 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, overload
+from typing import Any, Literal, NoReturn, overload
 
 from .chat import RoleTracker
 from .errors import ArgumentError, BranchErrors, StateClosed
 from .executor import Branch, Run, Slot
-from .nodes import Concat, Fork, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, Text, caller_line, flatten
+from .nodes import (
+    Concat,
+    Fork,
+    Gen,
+    Node,
+    RoleBegin,
+    RoleEnd,
+    Select,
+    SourceLine,
+    Text,
+    caller_line,
+    checked_text,
+    flatten,
+)
 from .operations import Append, Choose, ForkOff, Generate, Role, ScopeBegin, ScopeEnd, Written
 from .reading import Shared, StateReader
 
@@ -33,7 +46,7 @@ class ProgramState(StateReader):
     def __iadd__(self, item: object) -> ProgramState:
         self._check_open()
         if isinstance(item, str):
-            self._write(item)
+            self._write(checked_text(item))
         elif isinstance(item, ProgramState):
             self._append_state(item)
         elif isinstance(item, Concat):
@@ -46,11 +59,13 @@ class ProgramState(StateReader):
                 self._submit(node)
         return self
 
-    def set_var(self, name: str, value: Any) -> None:
-        self._new_slot(name).set_constant(value)
+    def __add__(self, other: object) -> NoReturn:
+        raise ArgumentError(f"a program's state is added to in place: write s += ... (at {caller_line()})")
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._new_slot(name).set_constant(value)
+
+    set_var = __setitem__
 
     @contextmanager
     def var_scope(self, name: str) -> Iterator[ProgramState]:
@@ -58,8 +73,10 @@ class ProgramState(StateReader):
         self._check_open()
         begin = ScopeBegin()
         self._shared.branch.submit(begin, start=False)
-        yield self
-        self._shared.branch.submit(ScopeEnd(begin, self._new_slot(name)))
+        try:
+            yield self
+        finally:
+            self._shared.branch.submit(ScopeEnd(begin, self._new_slot(name)))
 
     def _check_open(self) -> None:
         if self._shared.closed is not None:
@@ -151,7 +168,13 @@ class ProgramState(StateReader):
     @contextmanager
     def _role_block(self, role: str, source: SourceLine) -> Iterator[None]:
         self.__iadd__(RoleBegin(source, role))
-        yield
+        try:
+            yield
+        except BaseException:  # a program that catches it goes on after the message, whatever became of it
+            shared = self._shared
+            if shared.closed is None and (shared.roles.role, shared.roles.opened_at) == (role, source):
+                self._submit(RoleEnd(source, role))
+            raise
         self.__iadd__(RoleEnd(source, role))
 
     # ---- branches
@@ -164,8 +187,9 @@ class ProgramState(StateReader):
             raise ArgumentError(f"fork: got {size!r} branches, wanted 1 or more (at {source})")
         self._check_open()
         shared = self._shared
-        branches = [Branch(shared.branch.run, gated=True, keep_alive=shared) for _ in range(size)]
-        shared.branch.submit(ForkOff(Fork(source, size), branches))
+        node = Fork(source, size)
+        branches = [Branch(shared.branch.run, fork=(node, index), keep_alive=shared) for index in range(size)]
+        shared.branch.submit(ForkOff(node, branches))
         states = [ProgramState(Shared(branch, dict(shared.slots), shared.roles.copy())) for branch in branches]
         return ForkGroup(self, states, source)
 
@@ -174,7 +198,13 @@ class ProgramState(StateReader):
         """A branch of its own for the length of the block; what it defines is then here too, as lists of one (as in
         SGLang)."""
         group = self.fork(1)
-        yield group[0]
+        state = group[0]
+        try:
+            yield state
+        except BaseException:
+            state._shared.closed = "its block was left by an exception"
+            state._shared.branch.cancel("the block of this copy was left by an exception")
+            raise
         group.join()
 
 
@@ -183,6 +213,7 @@ class ForkGroup:
 
     def __init__(self, parent: ProgramState, states: list[ProgramState], source: SourceLine) -> None:
         self.src_state, self.states, self._source = parent, states, source
+        self._slots_at_fork = dict(parent._shared.slots)
 
     def __len__(self) -> int:
         return len(self.states)
@@ -216,8 +247,8 @@ class ForkGroup:
     def join(self, mode: Literal["gather_variable", "concate_and_append"] = "gather_variable") -> None:
         """Wait for all branches and bring back what they made.
 
-        gather_variable     every variable that the parent has not got becomes the list of the branches' values, in
-                            order; None stands for a branch that did not define it
+        gather_variable     every variable that a branch defined, or defined anew, since the fork becomes the list of
+                            the branches' values, in order; None stands for a branch that did not define it
         concate_and_append  the text of all branches is appended to the parent's
         Raises BranchErrors with the error of every branch that failed; the parent is then as it was, and can go on."""
         source = caller_line()
@@ -248,16 +279,13 @@ class ForkGroup:
         raise BranchErrors(failed, len(self.states), self._source)
 
     def _gather(self) -> None:
-        parent = self.src_state
-        new_names = dict.fromkeys(
-            name
+        of_branches = [
+            {name: slot for name, slot in state._shared.slots.items() if slot is not self._slots_at_fork.get(name)}
             for state in self.states
-            for name in state._shared.slots
-            if name not in parent._shared.slots and not name.startswith("#")
-        )
-        for name in new_names:
-            slots = [state._shared.slots.get(name) for state in self.states]
-            gathered = parent._new_slot(name)
+        ]
+        for name in dict.fromkeys(name for slots in of_branches for name in slots if not name.startswith("#")):
+            slots = [each.get(name) for each in of_branches]
+            gathered = self.src_state._new_slot(name)
             gathered.meta = {"branches": [slot.meta if slot is not None else None for slot in slots]}
             gathered.set_constant([slot.result() if slot is not None else None for slot in slots])
 

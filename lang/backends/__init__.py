@@ -12,8 +12,8 @@ from .protocol import Backend
 __all__ = ["as_backend"]
 
 
-def as_backend(candidate: object) -> Backend:
-    """A Backend as it is; an Engine wrapped; anything else refused."""
+def as_backend(candidate: object, where: object) -> Backend:
+    """A Backend as it is; an Engine wrapped; anything else refused, with `where` the user named it."""
     if isinstance(candidate, Backend) and not isinstance(candidate, type):
         return candidate
     if type(candidate).__module__.startswith("forktree.runtime") and hasattr(candidate, "astream"):
@@ -21,5 +21,5 @@ def as_backend(candidate: object) -> Backend:
 
         return LocalBackend(cast("Any", candidate))
     raise ArgumentError(
-        f"backend: got {candidate!r}, wanted ft.Runtime(...), ft.RuntimeEndpoint(url) or an ft.Engine(...)"
+        f"backend: got {candidate!r}, wanted ft.Runtime(...), ft.RuntimeEndpoint(url) or an ft.Engine(...) (at {where})"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import aiohttp
 
 from ..errors import ArgumentError, BackendError, BackendTimeout, BackendUnavailable, RequestRefused
 from ..loop import loop_thread
+from ..nodes import caller_line
 from .protocol import (
     ChatFormat,
     Chunk,
@@ -38,6 +40,9 @@ class RuntimeEndpoint:
     """A Backend that talks to `forktree serve`: ft.set_default_backend(ft.RuntimeEndpoint("http://localhost:30000")).
 
     api_key          sent as a bearer token
+    verify           False: take any certificate; a path: trust the authorities in that file, as in SGLang
+    chat_template_name
+                     SGLang's, and without effect: roles are rendered by the served model's own template
     timeout          seconds in which the server must send something, None: no limit; the whole of a generation if it
                      does not stream
     connect_timeout  seconds to reach the server
@@ -47,18 +52,22 @@ class RuntimeEndpoint:
         self,
         base_url: str,
         api_key: str | None = None,
+        verify: bool | str | None = None,
+        chat_template_name: str | None = None,
         *,
         timeout: float | None = 600.0,
         connect_timeout: float | None = 10.0,
         max_connections: int = 256,
-        verify: bool = True,
     ) -> None:
         if not str(base_url).startswith(("http://", "https://")):
-            raise ArgumentError(f"base_url: got {base_url!r}, wanted something like http://localhost:30000")
+            raise ArgumentError(
+                f"base_url: got {base_url!r}, wanted something like http://localhost:30000 (at {caller_line()})"
+            )
+        self.used = False  # has anything been asked of the server?
         self.base_url = base_url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = aiohttp.ClientTimeout(total=None, sock_read=timeout, sock_connect=connect_timeout)
-        self._max_connections, self._verify = max_connections, verify
+        self._max_connections, self._verify = max_connections, _ssl_of(verify)
         self._sessions = _Sessions()
         weakref.finalize(self, self._sessions.close_soon).atexit = False
         loop_thread().close_at_exit(self)
@@ -133,28 +142,31 @@ class RuntimeEndpoint:
             return {}
         try:
             found = json.loads(data)
-        except ValueError as error:
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
             raise BackendError(
-                f"{self.base_url}{path} answered with something that is not JSON: {data[:80]!r}"
-            ) from error
-        return found if isinstance(found, dict) else {"": found}
+                f"{self.base_url}{path} answered with something that is not a JSON object: {data[:80]!r}"
+            )
+        return found
 
     @asynccontextmanager
     async def _response(self, method: str, path: str, body: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
         url = self.base_url + path
+        self.used = True
         session = self._sessions.get(self._headers, self._timeout, self._max_connections)
         try:
             async with session.request(method, url, json=body, ssl=self._verify) as response:
                 if response.status != 200:
                     raise _refusal(url, response.status, await response.content.read(_MAX_ERROR_BYTES))
                 yield response
-        except asyncio.TimeoutError as error:
+        except asyncio.TimeoutError:
             limits = f"timeout={self._timeout.sock_read} s, connect_timeout={self._timeout.sock_connect} s"
-            raise BackendTimeout(f"{url} did not answer in time ({limits})") from error
+            raise BackendTimeout(f"{url} did not answer in time ({limits})") from None
         except aiohttp.ClientConnectionError as error:
-            raise BackendUnavailable(f"{url} can't be reached, or closed the connection: {error}") from error
+            raise BackendUnavailable(f"{url} can't be reached, or closed the connection: {error}") from None
         except aiohttp.ClientError as error:
-            raise BackendError(f"{url}: {error}") from error
+            raise BackendError(f"{url}: {error}") from None
 
 
 class _Sessions:
@@ -181,6 +193,17 @@ class _Sessions:
     def close_soon(self) -> None:
         if self._session is not None:
             loop_thread().post(lambda: loop_thread().spawn(self.close()))
+
+
+def _ssl_of(verify: bool | str | None) -> bool | ssl.SSLContext:
+    if isinstance(verify, str):
+        try:
+            return ssl.create_default_context(cafile=verify)
+        except OSError as error:
+            raise ArgumentError(
+                f"verify: can't read certificates from {verify!r}: {error} (at {caller_line()})"
+            ) from None
+    return verify is not False
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:

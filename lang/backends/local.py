@@ -1,15 +1,19 @@
 """Programs on an Engine of this machine.  The one file of lang that knows the runtime, and only inside functions.
 
-Here: LocalBackend around an Engine, Runtime that starts one, errors of the runtime as errors of a backend."""
+Here: LocalBackend around an Engine, Runtime that starts one, BackendOnFirstUse that does so when it is needed, and the
+runtime's errors as a backend's."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BackendError, BackendUnavailable, RequestRefused
+from ..errors import ArgumentError, BackendError, BackendUnavailable, RequestRefused
 from ..loop import loop_thread
+from ..nodes import caller_line
+from ..waiting import Promise, until_done_async
 from .protocol import (
     ChatFormat,
     Chunk,
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
     from forktree.runtime import Completion, Delta, Engine
 
-__all__ = ["LocalBackend", "Runtime"]
+__all__ = ["BackendOnFirstUse", "LocalBackend", "Runtime"]
 
 
 class LocalBackend:
@@ -99,9 +103,30 @@ class Runtime(LocalBackend):
 
     model    a directory or file with a model, None for the default one; model_path is SGLang's name for it
     config   fields of EngineConfig
+    log_level, launch_timeout, tp_size=1
+             SGLang's, and without effect: what goes wrong is raised, a start takes what the model takes to load, and an
+             engine has one device; further names of SGLang's are refused with the reason
     Close it with shutdown(), or use it in a `with` block; at exit it closes by itself."""
 
-    def __init__(self, model: str | Path | None = None, *, model_path: str | Path | None = None, **config: Any) -> None:
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        model_path: str | Path | None = None,
+        log_level: str | None = None,
+        launch_timeout: float | None = None,
+        tp_size: int = 1,
+        **config: Any,
+    ) -> None:
+        if model is not None and model_path is not None:
+            raise ArgumentError(f"Runtime: model and model_path are two names of one thing (at {caller_line()})")
+        if tp_size != 1:
+            raise ArgumentError(
+                f"Runtime: tp_size is 1, got {tp_size!r}: an engine has one device (at {caller_line()})"
+            )
+        for name in config:
+            if name in _NOT_OFFERED:
+                raise ArgumentError(f"Runtime has no {name}: {_NOT_OFFERED[name]} (at {caller_line()})")
         from forktree.runtime import Engine
 
         super().__init__(Engine(model if model is not None else model_path, **config))
@@ -117,6 +142,92 @@ class Runtime(LocalBackend):
 
     async def aclose(self) -> None:
         self.engine.close()
+
+
+_ONE_DEVICE = "an engine has one device"
+_NOT_OFFERED = {  # of SGLang's server arguments, those that its programs name
+    "dp_size": _ONE_DEVICE,
+    "pp_size": _ONE_DEVICE,
+    "ep_size": _ONE_DEVICE,
+    "nnodes": _ONE_DEVICE,
+    "host": "nothing listens here; `forktree serve --host` does",
+    "port": "nothing listens here; `forktree serve --port` does",
+    "api_key": "nothing listens here",
+    "chat_template": "roles are rendered by the model's own template",
+    "tokenizer_path": "the tokenizer is the model's own",
+    "trust_remote_code": "no code that comes with a model is run",
+    "quantization": "weights are taken as the model's files have them",
+    "mem_fraction_static": "say kv_cache_bytes=..., or num_pages=...",
+    "max_total_tokens": "say kv_cache_bytes=..., or num_pages=...",
+    "chunked_prefill_size": "it is called prefill_chunk here",
+    "schedule_policy": "it is called policy here",
+    "disable_radix_cache": "say prefix_cache=False",
+    "disable_overlap_schedule": "say overlap=False",
+    "attention_backend": "it is called attention here",
+    "random_seed": "a run has a seed: program.run(seed=...)",
+    "is_embedding": "models here generate text",
+}
+
+
+class BackendOnFirstUse:
+    """A Backend whose engine starts when a program first asks something of it: one that brings its own pays for one.
+
+    The start takes a thread of its own, since on the loop it would hold up every other program.  A start that failed
+    is not tried again."""
+
+    def __init__(self, start: Callable[[], Engine]) -> None:
+        self._start = start
+        self._started: Promise | None = None
+
+    @property
+    def used(self) -> bool:
+        return self._started is not None
+
+    async def model_info(self) -> ModelInfo:
+        return await (await self._backend()).model_info()
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        backend = await self._backend()
+        async with aclosing(backend.generate(request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+        return await (await self._backend()).score(prompt, continuations)
+
+    async def commit(self, prompt: Prompt) -> None:
+        await (await self._backend()).commit(prompt)
+
+    async def clear_cache(self) -> bool:
+        return await (await self._backend()).clear_cache()
+
+    async def server_info(self) -> dict[str, Any]:
+        return await (await self._backend()).server_info()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """An engine that is still starting ends with the process."""
+        if self._started is not None and self._started.done and self._started.error is None:
+            self._started.result().engine.close()
+
+    async def _backend(self) -> LocalBackend:
+        if self._started is None:
+            self._started = Promise()
+            threading.Thread(
+                target=self._keep, args=(self._started,), name="forktree-engine-start", daemon=True
+            ).start()
+        await until_done_async(self._started)
+        backend: LocalBackend = self._started.result()
+        return backend
+
+    def _keep(self, promise: Promise) -> None:
+        try:
+            with _as_backend_errors():
+                promise.set(LocalBackend(self._start()))
+        except BaseException as error:
+            promise.fail(error)
 
 
 def _one_prompt(parts: Prompt) -> Any:
@@ -152,8 +263,8 @@ def _as_backend_errors() -> Iterator[None]:
     try:
         yield
     except InvalidRequest as error:
-        raise RequestRefused(str(error), field=error.field, code=error.code, status=error.status) from error
+        raise RequestRefused(str(error), field=error.field, code=error.code, status=error.status) from None
     except EngineDead as error:
-        raise BackendUnavailable(f"the engine has ended: {error}") from error
+        raise BackendUnavailable(f"the engine has ended: {error}") from None
     except ForktreeRuntimeError as error:
-        raise BackendError(str(error)) from error
+        raise BackendError(str(error)) from None

@@ -42,14 +42,14 @@ class ChatFormat:
 
     bos: str
     default_system: str  # a whole rendered block, "" = none
-    roles: Mapping[str, tuple[str, str]]  # "system", "user", "assistant" -> (prefix, suffix)
+    roles: Mapping[str, tuple[str, str]]  # "user", "assistant", mostly "system" -> (prefix, suffix)
 
 
 @dataclass(frozen=True)
 class ModelInfo:
     name: str
     context_length: int  # tokens, 0 = not known
-    chat_format: ChatFormat | None  # None: the model has no chat template, so roles are refused
+    chat_format: ChatFormat | None  # None: no chat template, or one that can't be split; roles are refused
 
 
 @dataclass(frozen=True)

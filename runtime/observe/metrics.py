@@ -163,6 +163,6 @@ _COUNTERS = (
     ("num_preemptions", "retractions", "running requests put back for want of pages"),
     ("prefix_cache_queries", "prompt_tokens", "prompt tokens looked up in the prefix cache"),
     ("prefix_cache_hits", "cached_tokens", "of these, tokens found there"),
-    ("computed_prompt_tokens", "computed_prompt_tokens", "of these, tokens computed"),
+    ("computed_prompt_tokens", "computed_prompt_tokens", "prompt tokens computed, again after a retraction as well"),
     ("evicted_pages", "evicted_pages", "cached pages given up for running requests"),
 )

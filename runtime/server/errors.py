@@ -1,11 +1,12 @@
 """From an exception to what a client is told: a status and OpenAI's error shape.
 
-Here: whose fault an error is and how it reads on the wire.  Not here: when it is raised.  Nothing but our own errors is
-quoted to a client: any other exception becomes a plain 500, and its text goes to the log only.
+Here: whose fault an error is, how it reads on the wire and what of it is logged.  Not here: when it is raised.  Nothing
+but our own errors is quoted to a client: any other exception becomes a plain 500, and its text goes to the log only.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import msgspec
 from aiohttp import web
 
 from ..errors import EngineDead, EngineOverloaded, InvalidRequest, RequestFailed
+
+logger = logging.getLogger("forktree.server")
 
 
 class Refused(Exception):
@@ -76,13 +79,24 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, EngineDead):
         return Failure(503, "The engine process has ended, and this request with it.", "engine_dead", retry_after=5)
     if isinstance(error, RequestFailed):
-        return Failure(500, "The engine could not finish this request. Others go on.", "request_failed")
+        return Failure(500, str(error) or "The engine could not finish this request. Others go on.", "request_failed")
     if isinstance(error, web.HTTPException):
         return _http_failure(error)
     return None
 
 
 INTERNAL = Failure(500, "The server made an error. The log has it under this request's X-Request-Id.", "internal_error")
+
+
+def told(error: Exception, request_id: str) -> Failure:
+    """The failure to report for any error. What was not the client's fault leaves its trace in the log."""
+    failure = failure_of(error)
+    if failure is None:
+        logger.exception("request %s failed", request_id, exc_info=error)
+        return INTERNAL
+    if isinstance(error, RequestFailed):
+        logger.error("request %s could not be finished: %s", request_id, " ".join(failure.message.split()))
+    return failure
 
 
 def _http_failure(error: web.HTTPException) -> Failure:

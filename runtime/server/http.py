@@ -6,21 +6,19 @@ Here: the keys under which a handler finds the service and its exchange, and the
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
 
 from ..observe.logs import log_request
-from .errors import INTERNAL, failure_of
+from .errors import told
 from .exchange import SAFE_ID, Exchange, new_id
 from .service import Service
 
-logger = logging.getLogger("forktree.server")
-
 SERVICE = web.AppKey("service", Service)
 EXCHANGE = web.RequestKey("exchange", Exchange)
+SERVER_NAME = "forktree"  # not what it is built of
 CLIENT_LEFT = 499  # nginx's status for it; no client sees it
 QUIET = frozenset(
     {"/health", "/ready", "/health_generate", "/metrics"}
@@ -63,10 +61,7 @@ async def _answer(request: web.Request, handler: Handler, exchange: Exchange) ->
     except ConnectionError:
         raise
     except Exception as error:
-        failure = failure_of(error)
-        if failure is None:
-            logger.exception("request %s failed", exchange.request_id)
-            failure = INTERNAL
+        failure = told(error, exchange.request_id)
         response = failure.response()
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
@@ -80,4 +75,4 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     exchange = request.get(EXCHANGE)
     if exchange is not None:
         response.headers["X-Request-Id"] = exchange.request_id
-    response.headers["Server"] = "forktree"
+    response.headers["Server"] = SERVER_NAME

@@ -19,6 +19,8 @@ from aiohttp import web
 
 from .app import make_app
 from .config import ServerConfig
+from .errors import INTERNAL, Failure
+from .http import SERVER_NAME
 from .service import Service
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ logger = logging.getLogger("forktree.server")
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 2.0  # to read on after refusing a body, so that the client gets to see the refusal
 HANDLER_SECONDS = 0.5  # after draining only the last bytes of answers are on their way
+CONNECTION: dict[str, Any] = {
+    "auto_decompress": False,  # a small body must not become a large one; 415 says so
+    "access_log": None,  # ours says more and less: counts, no query strings
+    "keepalive_timeout": KEEPALIVE_SECONDS,
+    "lingering_time": LINGER_SECONDS,
+}
 LOOK_SECONDS = 1.0  # between two looks at the engine
 CLOSE_SECONDS = 10.0
 
@@ -41,32 +49,53 @@ class Server:
         self._runner = web.AppRunner(
             make_app(self.service),
             handler_cancellation=True,  # a client that leaves ends its request, streamed or not
-            auto_decompress=False,  # a small body must not become a large one; 415 says so
-            access_log=None,  # ours says more and less: counts, no query strings
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=LINGER_SECONDS,
             shutdown_timeout=HANDLER_SECONDS,
         )
+        self._listening: asyncio.Server | None = None
         self.address = ""
 
     async def start(self) -> None:
         """Raises OSError if the address can't be had."""
         config = self.service.config
         await self._runner.setup()
-        site = web.TCPSite(self._runner, config.host, config.port, backlog=1024)
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            self._listening = await loop.create_server(self._connection, config.host, config.port, backlog=1024)
         except BaseException:
             await self._runner.cleanup()
             raise
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._listening.sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{port}"
 
     async def stop(self) -> None:
         """Close the sockets and every connection; handlers that still run are cancelled."""
         self.service.state = "stopping"
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
+
+    def _connection(self) -> web.RequestHandler:
+        assert self._runner.server is not None
+        return _Connection(self._runner.server, loop=asyncio.get_running_loop(), **CONNECTION)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's side of one connection, with an answer of ours where bytes are no HTTP and no route is reached."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc, None)  # logs it; raises if an answer is already on its way
+        bad = Failure(400, "The request is not valid HTTP.", "invalid_http")
+        response = (bad if status < 500 else INTERNAL).response()
+        response.headers["Server"] = SERVER_NAME
+        response.force_close()
+        return response
 
 
 def serve(

@@ -40,6 +40,7 @@ PARAMS_ONLY: dict[str, tuple[object, ...]] = {
     "spaces_between_special_tokens": (True,),
     "ebnf": ("",),
     "structural_tag": ("",),
+    "stop": ("",),
     "regex": ("",),
     "json_schema": ("",),
 }

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from ..errors import InvalidRequest
 from .body import read_object
-from .errors import renamed
+from .errors import Refused, renamed
 from .exchange import Choice, Job, new_id
 from .http import EXCHANGE, SERVICE
 from .openai_replies import (
@@ -50,6 +50,8 @@ from .sse import stream_events
 
 if TYPE_CHECKING:
     from ..engine.results import Delta
+
+ABORTED = 499  # nginx's "client closed request"; HTTP has no status of its own for it
 
 
 async def list_models(request: web.Request) -> web.Response:
@@ -89,31 +91,129 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
 
 @dataclass
 class _Work:
-    """One request on its way: what the engine is asked, and what the reply needs to know about the question."""
+    """One request on its way: what the engine is asked, and how its reply is put together."""
 
-    asked: CompletionRequest | ChatRequest
+    asked: Common
     jobs: list[Job]
-    prompt_ids: list[list[int]]
-    echoes: list[str] | None  # the text to repeat before each prompt's output
     reply_id: str
     created: int
     model: str
+    whole_kind: ClassVar[str]
+    chunk_kind: ClassVar[str]
+
+    def choice(self, i: int, j: int, choice: Choice) -> CompletionChoice | ChatChoice:
+        """Choice j of prompt i, finished."""
+        raise NotImplementedError
+
+    def chunks(self, i: int, delta: Delta, first: bool) -> Iterator[Reply]:
+        """What a delta of prompt i adds to the stream, but for its finish reason; `first` of its choice."""
+        raise NotImplementedError
+
+    def last(self, index: int, delta: Delta) -> CompletionChoice | ChatChoice:
+        """The finish reason. It comes in a chunk without text, as OpenAI's does."""
+        raise NotImplementedError
+
+    def whole(self, done: list[list[Choice]]) -> Reply:
+        choices = [self.choice(i, j, choice) for i, job in enumerate(done) for j, choice in enumerate(job)]
+        return Reply(self.reply_id, self.whole_kind, self.created, self.model, choices, usage_of(done))
+
+    def chunk(self, *choices: CompletionChoice | ChatChoice) -> Reply:
+        usage = None if self.wants_usage else UNSET
+        return Reply(self.reply_id, self.chunk_kind, self.created, self.model, choices, usage)
 
     @property
-    def chat(self) -> bool:
-        return isinstance(self.asked, ChatRequest)
-
-    def reply(self, choices: Sequence[CompletionChoice | ChatChoice], chunk: bool) -> Reply:
-        kind = ("chat.completion.chunk" if chunk else "chat.completion") if self.chat else "text_completion"
-        return Reply(self.reply_id, kind, self.created, self.model, choices)
+    def wants_usage(self) -> bool:
+        return self.asked.stream_options is not None and self.asked.stream_options.include_usage
 
 
-async def _completion_work(service: Service, asked: CompletionRequest) -> _Work:
+@dataclass
+class _Completions(_Work):
+    asked: CompletionRequest
+    echoes: list[str] | None  # the text to repeat before each prompt's output
+    whole_kind = chunk_kind = "text_completion"
+    _offsets: dict[int, int] = field(default_factory=dict)  # by choice: where its next token begins in its text
+
+    def choice(self, i: int, j: int, choice: Choice) -> CompletionChoice:
+        asked = self.asked
+        text = (self.echoes[i] if self.echoes else "") + "".join(choice.text)
+        reply = CompletionChoice(i * asked.n + j, text, None, choice.finish_reason, choice.matched)
+        if asked.logprobs is not None:
+            tokens = [*(choice.prompt_logprobs or ()), *choice.logprobs] if asked.echo else choice.logprobs
+            reply.logprobs, _ = completion_logprobs(tokens, asked.logprobs, 0)
+        if asked.return_token_ids:
+            reply.token_ids, reply.prompt_token_ids = choice.token_ids, self.jobs[i].prompt
+        return reply
+
+    def chunks(self, i: int, delta: Delta, first: bool) -> Iterator[Reply]:
+        asked, index = self.asked, i * self.asked.n + delta.index
+        text, tokens = delta.text, delta.logprobs
+        if self.echoes:
+            text = self.echoes[i] + text if first else text
+            tokens = [*(delta.prompt_logprobs or ()), *tokens]
+        choice = CompletionChoice(index, text)
+        if asked.logprobs is not None and tokens:
+            offset = self._offsets.get(index, 0)
+            choice.logprobs, self._offsets[index] = completion_logprobs(tokens, asked.logprobs, offset)
+        if asked.return_token_ids:
+            choice.token_ids = delta.token_ids
+            if first:
+                choice.prompt_token_ids = self.jobs[i].prompt
+        if text or choice.logprobs or (asked.return_token_ids and (first or delta.token_ids)):
+            yield self.chunk(choice)
+
+    def last(self, index: int, delta: Delta) -> CompletionChoice:
+        token_ids: list[int] | UnsetType = [] if self.asked.return_token_ids else UNSET
+        return CompletionChoice(index, "", None, delta.finish_reason, delta.matched, token_ids)
+
+
+@dataclass
+class _Chat(_Work):
+    asked: ChatRequest
+    whole_kind = "chat.completion"
+    chunk_kind = "chat.completion.chunk"
+
+    def choice(self, i: int, j: int, choice: Choice) -> ChatChoice:
+        message = ChatMessage("".join(choice.text))
+        reply = ChatChoice(j, message, finish_reason=choice.finish_reason, stop_reason=choice.matched)
+        if self.asked.logprobs:
+            reply.logprobs = chat_logprobs(choice.logprobs)
+        if self.asked.return_token_ids:
+            reply.token_ids = choice.token_ids
+        return reply
+
+    def whole(self, done: list[list[Choice]]) -> Reply:
+        reply = super().whole(done)
+        if self.asked.return_token_ids:
+            reply.prompt_token_ids = self.jobs[0].prompt
+        return reply
+
+    def chunks(self, i: int, delta: Delta, first: bool) -> Iterator[Reply]:
+        asked = self.asked
+        if first:
+            opening = self.chunk(ChatChoice(delta.index, delta=ChatDelta("assistant", "")))
+            if asked.return_token_ids:
+                opening.prompt_token_ids = self.jobs[0].prompt
+            yield opening
+        choice = ChatChoice(delta.index, delta=ChatDelta(content=delta.text or UNSET))
+        if asked.logprobs and delta.logprobs:
+            choice.logprobs = chat_logprobs(delta.logprobs)
+        if asked.return_token_ids:
+            choice.token_ids = delta.token_ids
+        if delta.text or choice.logprobs or (asked.return_token_ids and delta.token_ids):
+            yield self.chunk(choice)
+
+    def last(self, index: int, delta: Delta) -> ChatChoice:
+        reply = ChatChoice(index, delta=ChatDelta(), finish_reason=delta.finish_reason, stop_reason=delta.matched)
+        if self.asked.return_token_ids:
+            reply.token_ids = []
+        return reply
+
+
+async def _completion_work(service: Service, asked: CompletionRequest) -> _Completions:
     prompts = _prompts(asked.prompt)
     _check_counts(service, asked, len(prompts))
     limit = asked.asked_tokens()
     jobs: list[Job] = []
-    all_ids: list[list[int]] = []
     for prompt in prompts:
         ids = await prompt_ids(service.engine, prompt, "prompt")
         max_tokens = _room(service, asked, ids, limit, DEFAULT_COMPLETION_TOKENS)
@@ -128,15 +228,14 @@ async def _completion_work(service: Service, asked: CompletionRequest) -> _Work:
             top_logprobs_num=asked.logprobs or 0,
         )
         jobs.append(job)
-        all_ids.append(ids)
     echoes = None
     if asked.echo:
         detokenize = service.engine.detokenize
         echoes = [p if isinstance(p, str) else await asyncio.to_thread(detokenize, p) for p in prompts]
-    return _Work(asked, jobs, all_ids, echoes, f"cmpl-{new_id()}", int(time.time()), service.model_name)
+    return _Completions(asked, jobs, f"cmpl-{new_id()}", int(time.time()), service.model_name, echoes)
 
 
-async def _chat_work(service: Service, asked: ChatRequest) -> _Work:
+async def _chat_work(service: Service, asked: ChatRequest) -> _Chat:
     _check_counts(service, asked, 1)
     messages = [message.plain() for message in asked.messages]
     ids = await chat_ids(service.engine, messages)
@@ -146,138 +245,47 @@ async def _chat_work(service: Service, asked: ChatRequest) -> _Work:
     job = Job(
         ids, params, new_id(), asked.cache_salt, return_logprob=asked.logprobs, top_logprobs_num=asked.top_logprobs
     )
-    return _Work(asked, [job], [ids], None, f"chatcmpl-{new_id()}", int(time.time()), service.model_name)
+    return _Chat(asked, [job], f"chatcmpl-{new_id()}", int(time.time()), service.model_name)
 
 
 async def _answer(request: web.Request, service: Service, work: _Work) -> web.StreamResponse:
     exchange = request[EXCHANGE]
     names = names_of(work.asked)
     if work.asked.stream:
-        chunks = _chat_chunks if work.chat else _completion_chunks
-        events = chunks(work, service.run(work.jobs, exchange, exchange.request_id))
+        events = _events(work, service.run(work.jobs, exchange, exchange.request_id))
         return await stream_events(request, service, exchange, events, names)
     with renamed(names):
         done = await service.collect(work.jobs, exchange, exchange.request_id)
-    whole = _whole_chat(work, done) if work.chat else _whole_completion(work, done)
-    return web.Response(body=encode(whole), content_type="application/json")
+    for choice in (choice for job in done for choice in job):
+        _refuse_abort(choice.finish_reason)
+    return web.Response(body=encode(work.whole(done)), content_type="application/json")
 
 
-# Whole replies
-
-
-def _whole_completion(work: _Work, done: list[list[Choice]]) -> Reply:
-    asked = work.asked
-    assert isinstance(asked, CompletionRequest)
-    choices = []
-    for i, job in enumerate(done):
-        echo = work.echoes[i] if work.echoes else ""
-        for j, choice in enumerate(job):
-            reply = CompletionChoice(
-                i * asked.n + j, echo + "".join(choice.text), None, choice.finish_reason, choice.matched
-            )
-            if asked.logprobs is not None:
-                tokens = [*(choice.prompt_logprobs or ()), *choice.logprobs] if asked.echo else choice.logprobs
-                reply.logprobs, _ = completion_logprobs(tokens, asked.logprobs, 0)
-            if asked.return_token_ids:
-                reply.token_ids, reply.prompt_token_ids = choice.token_ids, work.prompt_ids[i]
-            choices.append(reply)
-    whole = work.reply(choices, chunk=False)
-    whole.usage = usage_of(done)
-    return whole
-
-
-def _whole_chat(work: _Work, done: list[list[Choice]]) -> Reply:
-    asked = work.asked
-    choices = []
-    for j, choice in enumerate(done[0]):
-        message = ChatMessage("".join(choice.text))
-        reply = ChatChoice(j, message, finish_reason=choice.finish_reason, stop_reason=choice.matched)
-        if asked.logprobs:
-            reply.logprobs = chat_logprobs(choice.logprobs)
-        if asked.return_token_ids:
-            reply.token_ids = choice.token_ids
-        choices.append(reply)
-    whole = work.reply(choices, chunk=False)
-    whole.usage = usage_of(done)
-    if asked.return_token_ids:
-        whole.prompt_token_ids = work.prompt_ids[0]
-    return whole
-
-
-# Chunks
-
-
-async def _completion_chunks(
-    work: _Work, deltas: AsyncGenerator[tuple[int, Delta], None]
-) -> AsyncGenerator[bytes, None]:
-    asked = work.asked
-    assert isinstance(asked, CompletionRequest)
-    seen = [[Choice() for _ in range(asked.n)] for _ in work.jobs]
-    offsets: dict[int, int] = {}
+async def _events(work: _Work, deltas: AsyncGenerator[tuple[int, Delta], None]) -> AsyncGenerator[bytes, None]:
+    """Chunks with text, for each choice one with its finish reason, and in the end usage if it was asked for."""
+    seen = [[Choice() for _ in range(work.asked.n)] for _ in work.jobs]
     async with aclosing(deltas):
         async for i, delta in deltas:
-            index = i * asked.n + delta.index
-            first = seen[i][delta.index].usage is None
-            seen[i][delta.index].usage = delta.usage
-            text, tokens = delta.text, delta.logprobs
-            if work.echoes:
-                text = work.echoes[i] + text if first else text
-                tokens = [*(delta.prompt_logprobs or ()), *tokens]
-            choice = CompletionChoice(index, text, None, delta.finish_reason)
+            _refuse_abort(delta.finish_reason)
+            choice = seen[i][delta.index]
+            first = choice.usage is None
+            choice.usage = delta.usage
+            for chunk in work.chunks(i, delta, first):
+                yield encode(chunk)
             if delta.finish_reason is not None:
-                choice.stop_reason = delta.matched
-            if asked.logprobs is not None and tokens:
-                choice.logprobs, offsets[index] = completion_logprobs(tokens, asked.logprobs, offsets.get(index, 0))
-            if asked.return_token_ids:
-                choice.token_ids = delta.token_ids
-                if first:
-                    choice.prompt_token_ids = work.prompt_ids[i]
-            if text or delta.finish_reason or choice.logprobs or (asked.return_token_ids and delta.token_ids):
-                yield encode(_chunk(work, [choice]))
-    if _wants_usage(asked):
-        yield _usage_chunk(work, seen)
+                yield encode(work.chunk(work.last(i * work.asked.n + delta.index, delta)))
+    if work.wants_usage:
+        chunk = work.chunk()
+        chunk.usage = usage_of(seen)
+        yield encode(chunk)
 
 
-async def _chat_chunks(work: _Work, deltas: AsyncGenerator[tuple[int, Delta], None]) -> AsyncGenerator[bytes, None]:
-    asked = work.asked
-    seen = [[Choice() for _ in range(asked.n)]]
-    async with aclosing(deltas):
-        async for _, delta in deltas:
-            if seen[0][delta.index].usage is None:
-                opening = _chunk(work, [ChatChoice(delta.index, delta=ChatDelta("assistant", ""))])
-                if asked.return_token_ids:
-                    opening.prompt_token_ids = work.prompt_ids[0]
-                yield encode(opening)
-            seen[0][delta.index].usage = delta.usage
-            choice = ChatChoice(delta.index, delta=ChatDelta(content=delta.text or UNSET))
-            choice.finish_reason = delta.finish_reason
-            if delta.finish_reason is not None:
-                choice.stop_reason = delta.matched
-            if asked.logprobs and delta.logprobs:
-                choice.logprobs = chat_logprobs(delta.logprobs)
-            if asked.return_token_ids:
-                choice.token_ids = delta.token_ids
-            if delta.text or delta.finish_reason or choice.logprobs or (asked.return_token_ids and delta.token_ids):
-                yield encode(_chunk(work, [choice]))
-    if _wants_usage(asked):
-        yield _usage_chunk(work, seen)
+def _refuse_abort(finish_reason: str | None) -> None:
+    """OpenAI's finish reasons have none for an aborted request: it gets an error, which clients don't take for an end.
 
-
-def _chunk(work: _Work, choices: Sequence[CompletionChoice | ChatChoice]) -> Reply:
-    chunk = work.reply(choices, chunk=True)
-    if _wants_usage(work.asked):
-        chunk.usage = None
-    return chunk
-
-
-def _usage_chunk(work: _Work, seen: list[list[Choice]]) -> bytes:
-    chunk = work.reply([], chunk=True)
-    chunk.usage = usage_of(seen)
-    return encode(chunk)
-
-
-def _wants_usage(asked: Common) -> bool:
-    return asked.stream_options is not None and asked.stream_options.include_usage
+    Not 409, on which OpenAI's own client would send the request again."""
+    if finish_reason == "abort":
+        raise Refused(ABORTED, "The request was aborted.", "request_aborted")
 
 
 # What is asked
@@ -314,7 +322,7 @@ def _room(service: Service, asked: Common, ids: list[int], wanted: int | None, d
     if wanted is None:
         return max(min(default, room), 1)  # no room at all: the engine says so
     if wanted > room and num_prompt < context:
-        part = "messages" if isinstance(asked, ChatRequest) else "prompt"
+        part = names_of(asked)["prompt"]
         message = (
             f"This model's maximum context length is {context} tokens. However, you requested {num_prompt + wanted} "
             f"tokens ({num_prompt} in the {part}, {wanted} in the completion). Please reduce the length of the {part} "

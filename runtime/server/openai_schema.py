@@ -64,6 +64,10 @@ SAME_NAME = (
 )
 
 
+STREAM_ONLY: dict[str, tuple[object, ...]] = {"include_obfuscation": (False,)}
+STREAM_UNSUPPORTED = {"include_obfuscation": "not supported: chunks are not padded to hide their length"}
+
+
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     include_usage: bool = False
 
@@ -207,6 +211,11 @@ def _known(body: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("stream_options", "response_format"):
         if isinstance(fields.get(name), dict):
             fields[name] = present(fields[name])
+    if isinstance(fields.get("stream_options"), dict):
+        options = fields["stream_options"]
+        refuse(options, unsupported=STREAM_UNSUPPORTED, only=STREAM_ONLY, harmless=(), inside="stream_options.")
+    if fields.get("stop") == "":  # as in the native form, "" is no constraint
+        del fields["stop"]
     format = fields.get("response_format")
     if isinstance(format, dict) and isinstance(format.get("json_schema"), dict):
         fields["response_format"] = {**format, "json_schema": present(format["json_schema"])}

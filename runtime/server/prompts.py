@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INLINE_CHARACTERS = 2048  # tokenizing less than this takes less time than the way to a thread and back
 CHARACTERS_PER_TOKEN = 8  # of a text of over twice as many per token of context, a part is looked at first
+EMPTY = "is empty; a model needs at least one token to go on from"  # the engine's own words
 
 Prompt = str | Sequence[int] | Sequence[str | Sequence[int]]
 
@@ -41,7 +42,7 @@ async def prompt_ids(engine: ServingEngine, prompt: Prompt, field: str) -> list[
     if starts_with_text and info.add_bos and info.bos_token_id is not None and ids[:1] != [info.bos_token_id]:
         ids.insert(0, info.bos_token_id)
     if not ids:
-        raise InvalidRequest(field, "the prompt has no tokens, wanted at least one")
+        raise InvalidRequest(field, EMPTY)
     return ids
 
 
@@ -53,7 +54,7 @@ async def chat_ids(engine: ServingEngine, messages: Sequence[Mapping[str, str]])
         text = await asyncio.to_thread(engine.apply_chat_template, messages)
     ids = await _tokenize(engine, text, "messages")
     if not ids:
-        raise InvalidRequest("messages", "the prompt has no tokens, wanted at least one")
+        raise InvalidRequest("messages", EMPTY)
     return ids
 
 

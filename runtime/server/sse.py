@@ -12,7 +12,7 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from .errors import INTERNAL, failure_of, renamed
+from .errors import renamed, told
 from .exchange import Exchange
 from .service import Service
 
@@ -50,10 +50,7 @@ async def stream_events(
         except ConnectionError:
             raise
         except Exception as error:
-            failure = failure_of(error)
-            if failure is None:
-                logger.exception("request %s failed in its stream", exchange.request_id)
-                failure = INTERNAL
+            failure = told(error, exchange.request_id)
             exchange.streamed_error = failure.code
             await send(failure.body())
         await send(b"[DONE]")

@@ -181,3 +181,11 @@ def test_every_public_name_is_there_and_importing_is_light() -> None:
     code = f"import sys, forktree as ft; ft.function, ft.gen\nprint([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("write", [lambda t: ft.select("x", ["a", t]), lambda t: ft.gen("x", stop=["a", t])])
+def test_half_a_surrogate_pair_in_choices_and_stops_is_refused_with_the_line(write: Any) -> None:
+    with pytest.raises(ft.ArgumentError, match=r"surrogate.*|surrogates.*") as caught:
+        write("\udc00")
+    assert "test_api.py:" in str(caught.value)
+    write("\U0001f600")

@@ -166,10 +166,14 @@ def test_the_progress_bar_goes_to_the_terminals_error_stream(capsys: pytest.Capt
         ([5], {}, "item 0 of the batch: wanted a dict or a tuple"),
         ([("a",), {"wrod": "b"}], {}, "item 1 of the batch: program 'echo' has no argument 'wrod'; it has word, tail"),
         ([("a", "b", "c")], {}, "item 0 of the batch: .*too many positional arguments"),
-        ({"word": "a"}, {}, "run_batch takes a list of dicts or tuples, got dict"),
+        ({"word": "a"}, {}, "run_batch takes a list of dicts or tuples, got a dict"),
         ([("a",)], {"word": "a"}, "run_batch has no option 'word'"),
         ([("a",)], {"num_threads": 0}, "num_threads: got 0"),
-        ([("a",)], {"temperature": -1}, r"temperature: got -1, wanted a number from 0 to 100 \(in echo.run_batch\)"),
+        (
+            [("a",)],
+            {"temperature": -1},
+            r"temperature: got -1, wanted a number from 0 to 100 \(in echo.run_batch, .*test_batch\.py:\d+\)",
+        ),
     ],
 )
 def test_wrong_batches_are_refused_before_anything_runs(

@@ -100,6 +100,37 @@ def test_an_error_that_nobody_read_is_raised_at_the_end_of_the_run() -> None:
         program.run(backend=failing_at("bad "))
 
 
+def test_the_errors_of_branches_that_nobody_joined_or_read_are_raised_at_the_end_of_the_run() -> None:
+    """A kept branch may fail after the program has returned: its run ends when it does, and says so."""
+    lines = []
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        lines.append(here(1))
+        forks = s.fork(3)
+        forks += ["good " + ft.gen("x"), "bad " + ft.gen("x"), "bad " + ft.gen("x")]
+        s["keep"] = forks
+
+    with pytest.raises(ft.BranchErrors, match="2 of 3 branches of the fork at") as caught:
+        program.run(backend=failing_at("bad "))
+    assert sorted(caught.value.errors) == [1, 2]
+    assert lines[0] in str(caught.value)
+    [state] = program.run_batch([{}], backend=failing_at("bad "), return_errors=True)
+    assert isinstance(state.error(), ft.BranchErrors)
+    assert state["keep"][0]["x"] == "fine"
+
+
+def test_errors_of_kept_branches_that_the_program_saw_are_not_raised_again() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s["keep"] = forks = s.fork(2)
+        forks += ["bad " + ft.gen("x"), "good " + ft.gen("x")]
+        with pytest.raises(ft.GenerationError):
+            forks[0]["x"]
+
+    assert program.run(backend=failing_at("bad "))["keep"][1]["x"] == "fine"
+
+
 def test_join_lists_every_branch_that_failed() -> None:
     lines = []
 

@@ -140,15 +140,34 @@ def test_a_variable_that_only_some_branches_define_keeps_its_places() -> None:
     assert program.run(backend=ScriptedBackend("v"))["x"] == [None, "v", None]
 
 
-def test_join_leaves_the_parents_own_variables_alone() -> None:
+def test_join_gathers_what_branches_define_anew_and_leaves_the_rest_alone() -> None:
     @ft.function
     def program(s: ft.ProgramState) -> None:
-        s += ft.gen("x")
+        s += ft.gen("x") + ft.gen("y")
         forks = s.fork(2)
-        forks += ft.gen("x")
+        forks[1] += ft.gen("x")
         forks.join()
 
-    assert program.run(backend=ScriptedBackend(["first", "second", "third"]))["x"] == "first"
+    state = program.run(backend=ScriptedBackend(["first", "second", "third"]))
+    assert (state["x"], state["y"]) == ([None, "third"], "second")
+
+
+def test_a_second_round_of_forks_gathers_its_own_values() -> None:
+    """The join took only names that the parent had not got: from the second round on, s["v"] was the first's."""
+
+    @ft.function
+    def program(s: ft.ProgramState) -> list[Any]:
+        rounds = []
+        for i in range(2):
+            forks = s.fork(2)
+            forks += f"round {i}" * (i + 1) + ft.gen("v")
+            forks.join()
+            branches = s.get_meta_info("v")["branches"]  # type: ignore[index]
+            rounds.append((s["v"], [each["prompt_tokens"] for each in branches]))
+        return rounds
+
+    found = program.run(backend=ScriptedBackend(lambda prompt, _: prompt[-1])).ret_value
+    assert found == [(["0", "0"], [7, 7]), (["1", "1"], [14, 14])]
 
 
 def test_a_copy_lives_for_its_block() -> None:
@@ -162,6 +181,22 @@ def test_a_copy_lives_for_its_block() -> None:
 
     state = program.run(backend=ScriptedBackend("v"))
     assert (state.text(), state["x"]) == ("a b", ["v"])
+
+
+def test_a_copy_whose_block_raises_brings_nothing_back_and_the_program_goes_on() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        try:
+            with s.copy() as other:
+                other += ft.gen("x") + str(1 / 0)
+        except ZeroDivisionError:
+            s += "b"
+        with pytest.raises(ft.StateClosed, match="left by an exception"):
+            other += "more"
+
+    state = program.run(backend=ScriptedBackend("v"))
+    assert state.text() == "b"
+    assert "x" not in state
 
 
 def test_forks_of_forks_and_open_roles() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,7 +175,7 @@ def test_roles_come_from_the_servers_chat_format(server: WireServer, endpoint: f
 
     assert chat.run(backend=endpoint).text() == "<user>hi</><assistant>hello</>"
     server.info = {"model_path": "base"}
-    with pytest.raises(ft.RoleError, match="model 'base' has no chat template"):
+    with pytest.raises(ft.RoleError, match="model 'base' has no chat template, or one that can't be split"):
         chat.run(backend=ft.RuntimeEndpoint(server.url))
 
 
@@ -252,7 +254,7 @@ def test_statuses_become_typed_errors_with_the_servers_message_and_field(
 
 def test_answers_that_are_no_answers_say_so(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:
     server.reply = lambda body: web.Response(text="<html>")
-    with pytest.raises(ft.GenerationError, match="not JSON"):
+    with pytest.raises(ft.GenerationError, match="not a JSON object"):
         ask.run("Q", backend=endpoint)
     server.reply = lambda body: {"choices": []}
     with pytest.raises(ft.GenerationError, match="no 'text'; is this a forktree server"):
@@ -264,6 +266,11 @@ def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(ft.GenerationError, match=r"http://127\.0\.0\.1:9/generate can't be reached") as caught:
         ask.run("Q", backend=endpoint)
     assert isinstance(caught.value.cause, ft.BackendUnavailable)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "BackendUnavailable" in shown
+    for inside in ("aiohttp", "asyncio", "During handling", "backends"):
+        assert inside not in shown, shown
+    assert endpoint.used
 
 
 def test_a_server_that_does_not_answer_runs_into_the_timeout(server: WireServer) -> None:
@@ -330,6 +337,14 @@ def test_server_calls(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:
 def test_an_address_that_is_no_url_is_refused() -> None:
     with pytest.raises(ft.ArgumentError, match="base_url: got 'localhost'"):
         ft.RuntimeEndpoint("localhost")
+
+
+def test_sglangs_arguments_of_an_endpoint_are_taken_in_their_places(tmp_path: Path) -> None:
+    endpoint = ft.RuntimeEndpoint("http://localhost:1", "key", False, "llama-3")
+    assert not endpoint.used
+    ft.RuntimeEndpoint("http://localhost:1", verify=None, chat_template_name="chatml")
+    with pytest.raises(ft.ArgumentError, match=r"verify: can't read .* \(at .*test_http_backend\.py:\d+\)"):
+        ft.RuntimeEndpoint("https://localhost:1", verify=str(tmp_path / "none.pem"))
 
 
 def test_many_programs_share_connections(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import forktree as ft
-from forktree.lang.backends.local import LocalBackend
+from forktree.lang.backends.local import BackendOnFirstUse, LocalBackend
 from forktree.runtime import Completion, Delta, EngineDead, InvalidRequest, TokenLogprob, Usage
 
 USAGE = Usage(prompt_tokens=4, completion_tokens=2, cached_tokens=1)
@@ -44,6 +45,9 @@ class WrittenEngine:
     async def ascore(self, prompt: Any, continuations: Any) -> list[Any]:
         self.asked.append(("ascore", prompt, continuations, {}))
         return [SimpleNamespace(token_ids=[i], logprobs=[-float(i)]) for i, _ in enumerate(continuations)]
+
+    def close(self) -> None:
+        self.closed = True
 
     async def aflush_cache(self) -> None: ...
 
@@ -125,3 +129,71 @@ def test_roles_and_server_calls_come_from_the_engine() -> None:
     assert ft.function(lambda s: s.__iadd__(ft.user("hi"))).run(backend=backend).text() == "<u>hi</u>"
     assert ft.flush_cache(backend) is True
     assert ft.get_server_info(backend) == {"prompt_tokens": 3}
+
+
+def test_a_role_that_the_template_lacks_is_refused_with_the_line_and_the_others_work() -> None:
+    """A format may have no system role: Mistral's and Llama 2's put it into the first user message."""
+    backend = backend_on(WrittenEngine())
+    assert ft.function(lambda s: s.__iadd__(ft.user("Q") + ft.gen("a"))).run(backend=backend).text() == "<u>Q</u>hi"
+    with pytest.raises(
+        ft.RoleError,
+        match=r"system_begin\(\) at .*test_local_backend\.py:\d+: the chat template of model 'm' has no system role",
+    ):
+        ft.function(lambda s: s.__iadd__(ft.system("Be nice."))).run(backend=backend)
+
+
+def test_a_backend_on_first_use_starts_one_engine_and_not_on_the_loop() -> None:
+    threads, engine = [], WrittenEngine()
+
+    def start() -> Any:
+        threads.append(threading.current_thread().name)
+        return engine
+
+    backend = BackendOnFirstUse(start)
+    backend.close()
+    assert not backend.used
+    states = program.run_batch([{}] * 3, backend=backend)
+    assert [state["b"] for state in states] == ["hi"] * 3
+    assert threads == ["forktree-engine-start"]
+    assert ft.get_server_info(backend) == {"prompt_tokens": 3}
+    assert ft.flush_cache(backend)
+    assert ft.function(lambda s: s.__iadd__("x" + ft.select("c", ["no", "yes"]))).run(backend=backend)["c"] == "no"
+    backend.close()
+    assert engine.closed
+    assert backend.used
+
+
+def test_a_first_use_that_can_not_start_says_so_each_time_and_starts_once() -> None:
+    starts = []
+
+    def start() -> Any:
+        starts.append(1)
+        raise InvalidRequest("model", "no such directory")
+
+    backend = BackendOnFirstUse(start)
+    for _ in range(2):
+        with pytest.raises(ft.GenerationError, match="no such directory"):
+            program.run(backend=backend)
+    assert len(starts) == 1
+    backend.close()
+
+
+def test_a_runtime_takes_sglangs_harmless_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr("forktree.runtime.Engine", lambda model, **fields: made.append((model, fields)))
+    ft.Runtime(model_path="m", log_level="error", launch_timeout=300.0, tp_size=1, page_size=4)
+    assert made == [("m", {"page_size": 4})]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"tp_size": 2}, "tp_size is 1, got 2: an engine has one device"),
+        ({"mem_fraction_static": 0.8}, "no mem_fraction_static: say kv_cache_bytes"),
+        ({"port": 30000}, "no port: nothing listens here"),
+        ({"model": "a", "model_path": "b"}, "two names of one thing"),
+    ],
+)
+def test_a_runtime_refuses_what_it_can_not_do_by_name_and_reason(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ft.ArgumentError, match=rf"{said}.*\(at .*test_local_backend\.py:\d+\)"):
+        ft.Runtime(**arguments)

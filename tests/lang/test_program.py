@@ -211,3 +211,24 @@ def test_a_run_has_one_seed_for_all_and_every_gen_its_own() -> None:
     assert len(seeds(1)) == 5  # branches of a fork would otherwise all say the same
     assert seeds(1) == seeds(1)
     assert seeds(1) & seeds(2) == {3}
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda: greet.run(1, 2, 3),
+        lambda: greet.run(nothing_like_it=1),
+        lambda: greet.run("a", temperature="hot", backend=ScriptedBackend()),
+        lambda: greet.run("a", backend="there"),
+        lambda: greet.run_batch("text"),
+        lambda: greet.run_batch([3], backend=ScriptedBackend()),
+        lambda: greet.run_batch([{}], top_p=2, backend=ScriptedBackend()),
+        lambda: greet.run_batch([], num_threads=0),
+        lambda: greet.bind(nothing_like_it=1),
+        lambda: ft.function(lambda: None),
+    ],
+)
+def test_wrong_arguments_of_a_run_are_refused_with_the_line(mistake: Any) -> None:
+    ft.set_default_backend(ScriptedBackend())
+    with pytest.raises(ft.ArgumentError, match=r"test_program\.py:\d+\)"):
+        mistake()

@@ -185,7 +185,10 @@ def test_a_model_without_chat_format_refuses_roles_and_says_so() -> None:
         s += ft.gen("x")
         s["x"]
 
-    with pytest.raises(ft.RoleError, match="model 'scripted' has no chat template"):
+    with pytest.raises(
+        ft.RoleError,
+        match=r"user_begin\(\) at .*test_state\.py:\d+: model 'scripted' has no chat template, or one that",
+    ):
         run(program, ScriptedBackend(chat_format=None))
 
 
@@ -231,3 +234,70 @@ def test_several_outputs_are_a_list_and_the_first_goes_on() -> None:
     meta = state.get_meta_info("x")
     assert meta is not None
     assert len(meta["outputs"]) == 3
+
+
+@pytest.mark.parametrize(
+    "make", [lambda node: f"hello {node}", str, lambda node: f"{node:>9}", lambda node: f"%s{'!'}" % node]
+)
+def test_a_node_inside_a_string_is_refused_where_it_is_written(make: Any) -> None:
+    """Its repr went into the prompt, and nothing was generated."""
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += make(ft.gen("x"))
+
+    with pytest.raises(ft.ArgumentError, match=r'gen\("x"\) .* at .*test_state\.py:\d+: add it with \+'):
+        program.run(backend=ScriptedBackend())
+    assert repr(ft.gen("x")).startswith("Gen(")
+
+
+def test_a_plus_that_would_make_a_new_state_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ft.ArgumentError, match=r"write s \+= \.\.\. \(at .*test_state\.py:\d+\)"):
+        ft.function(lambda s: s + "x").run(backend=ScriptedBackend())
+
+
+def test_a_block_that_raises_closes_its_role_and_its_variable() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        try:
+            with s.var_scope("part"), s.user():
+                s += "half"
+                s += str(1 / 0)
+        except ZeroDivisionError:
+            pass
+        with s.assistant():
+            s += ft.gen("x")
+
+    state = program.run(backend=ScriptedBackend("yes"))
+    assert [each["content"] for each in state.messages()] == ["half", "yes"]
+    assert state["part"].endswith("half<|im_end|>\n")
+
+
+def test_a_block_that_raises_after_its_role_was_closed_by_hand_raises_just_that() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        with s.user():
+            s += ft.user_end()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        program.run(backend=ScriptedBackend())
+
+
+@pytest.mark.parametrize("write", [lambda t: t, lambda t: ft.user(t), lambda t: t + ft.gen("x"), lambda t: [t]])
+def test_half_a_surrogate_pair_is_refused_where_it_is_written(write: Any) -> None:
+    """It failed far away, as an error of JSON or of the tokenizer."""
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += write("caf\u00e9 \ud83d")
+
+    with pytest.raises(ft.ArgumentError, match=r"the text at .*test_state\.py:\d+ has a lone surrogate.*offset 5"):
+        program.run(backend=ScriptedBackend())
+    assert ft.function(lambda s: s.__iadd__("\U0001f600")).run(backend=ScriptedBackend()).text() == "\U0001f600"
+
+
+def test_what_can_not_be_added_is_named_as_one_says_it() -> None:
+    for item, said in ((3, "an int"), (None, "None can't"), ({}, "a dict")):
+        with pytest.raises(ft.ArgumentError, match=said):
+            ft.function(lambda s, item=item: s.__iadd__(item)).run(backend=ScriptedBackend())

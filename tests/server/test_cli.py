@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,7 +56,10 @@ def _seconds(code: str) -> float:
         (["serve", "--log-format", "xml"], "--log-format"),
         (["serve", "--drain-seconds", "-1"], "drain_seconds"),
         (["run", "/no/such/file.py"], "/no/such/file.py"),
-        (["run", __file__, "--model", "m", "--url", "http://x"], "--model or --url"),
+        (["run", "--model", "m", "--url", "http://x", __file__], "--model or --url"),
+        (["run", "--url", "foo", __file__], "--url: got 'foo', wanted something like http://localhost:30000"),
+        (["run", "--model", "/no/such/model", __file__], "--model: /no/such/model: no such file or directory"),
+        (["run", "--modle", "m", __file__], "--modle"),
     ],
 )
 def test_wrong_usage_is_named_and_leaves_with_two(
@@ -65,7 +69,9 @@ def test_wrong_usage_is_named_and_leaves_with_two(
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == 2
-    assert named in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert named in shown
+    assert "Traceback" not in shown
 
 
 @pytest.mark.parametrize("command", [["serve"], ["fetch"]])
@@ -102,7 +108,7 @@ class Recorded:
     made: list[Any]
 
     def __init__(self, url: str) -> None:
-        self.url, self.closed = url, False
+        self.url, self.closed, self.used = url, False, True
         Recorded.made.append(self)
 
     def close(self) -> None:
@@ -118,10 +124,11 @@ def run_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(forktree, "set_default_backend", backends.append, raising=False)
     monkeypatch.setattr(sys, "path", sys.path[:])
 
-    def run(text: str, *args: str) -> tuple[int, Any]:
+    def run(text: str, *args: str, url: str | None = "http://x") -> tuple[int, Any]:
         file = tmp_path / "program.py"
         file.write_text(text)
-        monkeypatch.setattr(sys, "argv", ["forktree", "run", str(file), *args])
+        options = ["--url", url] if url is not None else []
+        monkeypatch.setattr(sys, "argv", ["forktree", "run", *options, str(file), *args])
         with pytest.raises(SystemExit) as left:
             cli.main()
         return int(left.value.code or 0), backends[-1]
@@ -130,18 +137,21 @@ def run_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def test_a_file_runs_as_main_with_its_arguments(run_file: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    code, backend = run_file("import sys; print(__name__, sys.argv[1:])", "--url", "http://x", "a", "--flag", "-k")
+    """Options after the file are the file's own, those that `forktree run` has too included."""
+    args = ["a", "--flag", "-k", "--model", "foo", "--url", "--help"]
+    code, backend = run_file("import sys; print(__name__, sys.argv[1:])", *args)
     assert (code, backend.url, backend.closed) == (0, "http://x", True)
-    assert capsys.readouterr().out == "__main__ ['a', '--flag', '-k']\n"
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (f"__main__ {args}\n", "")
 
 
 def test_a_file_finds_its_neighbours(run_file: Any, tmp_path: Path) -> None:
     (tmp_path / "neighbour_of_program.py").write_text("x = 1")
-    assert run_file("import neighbour_of_program", "--url", "http://x")[0] == 0
+    assert run_file("import neighbour_of_program")[0] == 0
 
 
 def test_an_error_in_a_file_shows_the_files_lines_only(run_file: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    code, backend = run_file("def f():\n    1 / 0\nf()\n", "--url", "http://x")
+    code, backend = run_file("def f():\n    1 / 0\nf()\n")
     shown = capsys.readouterr().err
     assert (code, backend.closed) == (1, True)
     assert "ZeroDivisionError" in shown
@@ -151,10 +161,66 @@ def test_an_error_in_a_file_shows_the_files_lines_only(run_file: Any, capsys: py
 
 
 def test_a_file_says_its_own_exit_code(run_file: Any) -> None:
-    assert run_file("import sys; sys.exit(7)", "--url", "http://x")[0] == 7
+    assert run_file("import sys; sys.exit(7)")[0] == 7
+
+
+@pytest.mark.parametrize("mistake", ["s += f'{ft.gen()}'", "s['nothing']", "1 / 0", "ft.Runtime(tp_size=2)"])
+def test_an_error_in_a_program_shows_none_of_our_frames(
+    mistake: str, run_file: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = "from tests.support.scripted_backend import ScriptedBackend\n"
+    program = (
+        f"import forktree as ft\n{backend}@ft.function\ndef f(s):\n    {mistake}\nf.run(backend=ScriptedBackend())\n"
+    )
+    code, _ = run_file(program)
+    shown = capsys.readouterr().err
+    assert code == 1
+    assert shown.count("Traceback") == 1
+    assert 'program.py", line 5, in f' in shown
+    assert shown.count('  File "') == 2, shown  # the call and the mistake
+
+
+def test_a_failed_node_and_its_cause_are_shown_in_few_lines(run_file: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run_file(
+        "import forktree as ft\n"
+        "from tests.support.scripted_backend import ScriptedBackend\n"
+        "answer = ft.RequestRefused('too long')\n"
+        "ft.function(lambda s: s.__iadd__(ft.gen('x'))).run(backend=ScriptedBackend(answer))\n"
+    )
+    shown = capsys.readouterr().err
+    assert code == 1
+    assert "RequestRefused: too long" in shown
+    assert 'gen("x") at' in shown
+    assert shown.count('  File "') == 1, shown
+
+
+def test_a_file_that_is_no_python_is_shown_with_its_line(run_file: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run_file("x = 1\ndef f(:\n")
+    shown = capsys.readouterr().err
+    assert code == 1
+    assert 'program.py", line 2' in shown
+    assert "SyntaxError" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_backend_that_was_asked_for_and_not_used_is_told(
+    run_file: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(forktree, "RuntimeEndpoint", lambda url: SimpleNamespace(used=False, close=lambda: None))
+    assert run_file("x = 1")[0] == 0
+    assert capsys.readouterr().err.startswith("forktree: nothing ran on --url: ")
+    assert run_file("x = 1", url=None)[0] == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_file_that_uses_no_engine_starts_none(run_file: Any) -> None:
-    code, backend = run_file("x = 1")
+    code, backend = run_file("x = 1", url=None)
     assert code == 0
-    assert "engine" not in vars(backend)
+    assert not backend.used
+
+
+def test_sglangs_names_that_are_not_offered_say_what_is() -> None:
+    for name in ("OpenAI", "Anthropic", "LiteLLM", "VertexAI", "image", "video", "global_config"):
+        with pytest.raises(AttributeError, match=rf"no attribute {name!r}: .*(ft\.|text only)"):
+            getattr(forktree, name)
+        assert not hasattr(forktree, name)

@@ -240,3 +240,11 @@ async def test_abort_wants_to_know_what() -> None:
     async with serving() as client:
         for body in ({}, {"rid": "x", "abort_all": True}):
             assert (await client.error("/abort_request", body))["param"] == "rid"
+
+
+async def test_an_empty_stop_is_none() -> None:
+    async with serving() as client:
+        status, _ = await client.post("/generate", {"text": "x", "sampling_params": {**TWO, "stop": ""}})
+        error = await client.error("/generate", {"text": "x", "sampling_params": {**TWO, "stop": [""]}})
+    assert (status, client.engine.requests[0]["params"].stop) == (200, ())
+    assert error["param"] == "stop"

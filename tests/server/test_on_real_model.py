@@ -335,7 +335,7 @@ def test_forktree_run_runs_a_file_on_it(server: Served, tmp_path: Any) -> None:
         "@ft.function\ndef p(s):\n    s += 'The capital of France is' + ft.gen('x', max_tokens=2, temperature=0)\n"
         "if __name__ == '__main__':\n    print(sys.argv[1:], p.run()['x'])\n"
     )
-    command = [sys.executable, "-m", "forktree", "run", str(file), "--url", server.url, "one", "--two"]
+    command = [sys.executable, "-m", "forktree", "run", "--url", server.url, str(file), "one", "--two"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("['one', '--two']  Paris")

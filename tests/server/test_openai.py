@@ -105,8 +105,9 @@ async def test_a_stream_says_what_the_whole_answer_says() -> None:
         assert [id for part in parts for id in part["token_ids"]] == choice["token_ids"]
         assert parts[0]["prompt_token_ids"] == choice["prompt_token_ids"]
         for name in ("tokens", "token_logprobs", "text_offset", "top_logprobs"):
-            assert [value for part in parts for value in part["logprobs"][name]] == choice["logprobs"][name]
-        assert [part["finish_reason"] for part in parts] == [None, None, "length"]
+            assert [value for part in parts[:-1] for value in part["logprobs"][name]] == choice["logprobs"][name]
+        assert [part["finish_reason"] for part in parts] == [None, None, None, "length"]
+        assert (parts[-1]["text"], parts[-1]["logprobs"]) == ("", None), "the finish reason comes by itself"
 
 
 async def test_a_stream_ends_with_usage_if_asked() -> None:
@@ -166,8 +167,9 @@ async def test_a_chat_stream_opens_with_the_role_and_ends_with_a_reason() -> Non
         {"role": "assistant", "content": ""},
         {"content": "a"},
         {"content": "b"},
+        {},
     ]
-    assert [choice["finish_reason"] for choice in choices] == [None, None, "length"]
+    assert [choice["finish_reason"] for choice in choices] == [None, None, None, "length"]
     assert events[-1]["usage"]["completion_tokens"] == 2
 
 
@@ -228,6 +230,18 @@ async def test_the_limit_has_two_names(names: tuple[str, ...]) -> None:
     async with serving() as client:
         _, answer = await client.post("/v1/chat/completions", {"messages": USER, **dict.fromkeys(names, 4)})
     assert answer["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+async def test_an_empty_stop_is_none_and_unpadded_chunks_are_what_we_send(path: str) -> None:
+    prompt = {"messages": USER} if "chat" in path else {"prompt": "x"}
+    async with serving() as client:
+        events = await client.stream(
+            path, {**prompt, "max_tokens": 1, "stop": "", "stream_options": {"include_obfuscation": False}}
+        )
+    assert client.engine.requests[0]["params"].stop == ()
+    assert events[-1]["choices"][0]["finish_reason"] == "length"
+    assert "usage" not in events[-1]
 
 
 async def test_models_are_listed_and_found_by_name() -> None:

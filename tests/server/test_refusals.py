@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from forktree.runtime import InvalidRequest
+from forktree.runtime.engine.call import Call
 from tests.server.fake_engine import FakeEngine
 from tests.server.support import Client, serving
 
@@ -62,6 +64,7 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"seed": 2**64}, "seed"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"stream": True, "stream_options": {"odd": 1}}, "stream_options.odd"),
+    ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
     ({"response_format": {"type": "yaml"}}, "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema.schema"),
@@ -180,7 +183,7 @@ BODIES = {
     "100k digits": b'{"prompt": "x", "n": ' + b"9" * 100_000 + b"}",
     "not UTF-8": b'{"prompt": "\xff\xfe"}',
     "a surrogate in UTF-8": b'{"prompt": "\xed\xa0\x80"}',
-    "a lone surrogate": b'{"prompt": "\\ud800"}',
+    "a lone surrogate in a body not worth a search": b'{"prompt": "\\ud800' + b"x" * 300_000 + b'"}',
     "UTF-16": '{"prompt": "x"}'.encode("utf-16"),
     "too deep": b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "too deep, not closed": b"[" * 100_000,
@@ -194,6 +197,74 @@ async def test_a_broken_body_is_refused(path: str, body: bytes) -> None:
         error = await client.error(path, body)
         assert (error["param"], error["code"]) == ("body", "invalid_json")
         await assert_serves(client)
+
+
+SURROGATES = [
+    ("/v1/completions", b'{"prompt": "\\ud800"}', "prompt"),
+    ("/v1/chat/completions", b'{"messages": [{"role": "user", "content": "ok \\udc00!"}]}', "messages[0].content"),
+    ("/v1/chat/completions", b'{"messages": [{"role": "user", "content": "\\ud800\\u0041"}]}', "messages[0].content"),
+    (
+        "/generate",
+        b'{"text": "a", "sampling_params": {"stop": ["\\ud83d\\ude00", "\\uD83D"]}}',
+        "sampling_params.stop[1]",
+    ),
+    ("/generate", b'{"text": "a", "sampling_params": {"\\ud800": {"a": "\\ud800"}}}', "sampling_params"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "param"), SURROGATES)
+async def test_a_lone_surrogate_is_told_where_it_stands(path: str, body: bytes, param: str) -> None:
+    """JSON can write half a character; "Input data was truncated" was all a client heard of it."""
+    async with serving() as client:
+        error = await client.error(path, body)
+        assert error["param"] == param
+        assert "has a lone surrogate at character" in error["message"]
+        await assert_serves(client)
+
+
+async def test_a_whole_surrogate_pair_is_a_character() -> None:
+    async with serving() as client:
+        status, _ = await client.post("/v1/completions", b'{"prompt": "\\ud83d\\ude00"}')
+    assert status == 200
+    assert bytes(client.engine.requests[0]["prompt"]).decode() == "\U0001f600"
+
+
+IN_WORDS: list[tuple[str, dict[str, Any], str]] = [
+    ("/v1/chat/completions", {"messages": [{"role": "owl", "content": "x"}]},
+     "messages[0].role: got 'owl', wanted assistant, developer, system or user"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": 5}]},
+     "messages[0].content: wanted a string or an array, got an integer"),
+    ("/v1/chat/completions", {"messages": USER, "response_format": {"type": "yaml"}},
+     "response_format.type: got 'yaml', wanted json_object, json_schema or text"),
+    ("/v1/chat/completions", {"messages": USER, "stop": 5}, "stop: wanted a string or an array, got an integer"),
+    ("/v1/chat/completions", {"messages": USER, "n": 1.5}, "n: wanted an integer, got a fraction"),
+    ("/v1/chat/completions", {"messages": USER, "echo": {}}, "echo: unknown parameter"),
+    ("/v1/chat/completions", {"messages": USER, "store": True}, "store: only false is supported"),
+    ("/v1/chat/completions", {"messages": USER, "cache_salt": "x" * 300},
+     "cache_salt: wanted a string of at most 256 characters"),
+    ("/generate", {"text": "x", "stream": "yes"}, "stream: wanted true or false, got a string"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "message"), IN_WORDS, ids=lambda value: str(value)[:60])
+async def test_a_refusal_says_in_words_what_is_allowed(path: str, body: dict[str, Any], message: str) -> None:
+    async with serving() as client:
+        assert (await client.error(path, body))["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/completions", {"prompt": ""}, "prompt"),
+        ("/generate", {"text": ""}, "text"),
+        ("/generate", {"prompt_parts": []}, "prompt_parts"),
+    ],
+)
+async def test_an_empty_prompt_gets_the_engines_own_words(path: str, body: dict[str, Any], field: str) -> None:
+    async with serving() as client:
+        with pytest.raises(InvalidRequest) as local:
+            Call.make({"max_new_tokens": 1}).fitted([], client.engine.info)
+        assert (await client.error(path, body))["message"] == f"{field}: {local.value.message}"
 
 
 async def test_a_body_over_the_limit_is_refused_whether_it_says_so_or_not() -> None:
@@ -252,3 +323,21 @@ async def test_unknown_paths_and_methods_have_the_error_shape() -> None:
     assert (status, answer["error"]["type"]) == (404, "invalid_request_error")
     assert method[:2] == (405, "POST")
     assert method[2]["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"GARBAGE", b"GET / HTTP/9.9", b"GET / HTTP/1.1\r\nBad Header", b"GET /" + b"a" * 9000]
+)
+async def test_what_is_no_http_is_refused_without_saying_what_we_run_on(
+    raw: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as client:
+        with caplog.at_level("CRITICAL"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(client.server.address.rsplit(":", 1)[1]))
+            writer.write(raw + b"\r\n\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+        await assert_serves(client)
+    assert head.split(b"\r\n")[0].endswith(b" 400 Bad Request")
+    assert b"\r\nServer: forktree" in head
+    assert json.loads(body)["error"]["code"] == "invalid_http"
