@@ -39,12 +39,14 @@ def commit() -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*columns)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         table.add_row(*row)
-    Console(width=None if os.isatty(1) else 120).print(table)
+    console = Console(width=None if os.isatty(1) else 120)
+    console.print(title)
+    console.print(table)
 
 
 def print_json_line(benchmark: str, model: str, workload: str, figures: Mapping[str, object]) -> None:

@@ -8,7 +8,11 @@ from pathlib import Path
 import forktree as ft
 
 ROOT = Path(__file__).resolve().parents[1]
-QUESTIONS = ["Who owns a page?", "What goes first when pages are short?", "What is a program?"]
+QUESTIONS = [
+    "Who can be the owner of a page?",
+    "What goes first when pages are short?",
+    "How is a GGUF file converted?",
+]
 
 
 def index():

@@ -127,8 +127,11 @@ class Runtime(LocalBackend):
         for name in config:
             if name in _NOT_OFFERED:
                 raise ArgumentError(f"Runtime has no {name}: {_NOT_OFFERED[name]} (at {caller_line()})")
-        from forktree.runtime import Engine
-
+        try:
+            from forktree.runtime import Engine
+        except ModuleNotFoundError as error:
+            message = f"running a model here needs {error.name}: pip install 'forktree[engine]'"
+            raise ModuleNotFoundError(message, name=error.name) from None
         super().__init__(Engine(model if model is not None else model_path, **config))
 
     def shutdown(self) -> None:

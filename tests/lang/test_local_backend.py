@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -197,3 +201,11 @@ def test_a_runtime_takes_sglangs_harmless_arguments(monkeypatch: pytest.MonkeyPa
 def test_a_runtime_refuses_what_it_can_not_do_by_name_and_reason(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ft.ArgumentError, match=rf"{said}.*\(at .*test_local_backend\.py:\d+\)"):
         ft.Runtime(**arguments)
+
+
+@pytest.mark.slow
+def test_without_the_engine_extra_runtime_says_what_to_install() -> None:
+    code = "import sys; sys.modules['msgspec'] = None; import forktree as ft; ft.Runtime()"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert "needs msgspec: pip install 'forktree[engine]'" in done.stderr
