@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -66,10 +67,12 @@ class EngineCore:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         dtype = getattr(torch, config.dtype)
-        attention = make_attention(config.attention)
-        model = load_model(files, attention=attention, dtype=dtype)
-        model.warmup(lambda what, fraction: emit([Progress(what, fraction)]))
-        self._tokenizer = Tokenizer(files.tokenizer_json)
+        with ThreadPoolExecutor(1) as beside:  # a quarter of a second that the weights' loading hides
+            tokenizer = beside.submit(_load_tokenizer, files)
+            attention = make_attention(config.attention)
+            model = load_model(files, attention=attention, dtype=dtype)
+            model.warmup(lambda what, fraction: emit([Progress(what, fraction)]))
+            self._tokenizer = tokenizer.result()
         self._eos_token_ids = tuple(id for id in files.eos_token_ids if id < model.config.vocab_size)
         self._context_length = context_length(config, model)
         num_pages = num_pool_pages(config, model, dtype)
@@ -226,6 +229,12 @@ class EngineCore:
             pages_total=scheduler.pool.num_pages,
             uptime_seconds=time.monotonic() - self._started,
         )
+
+
+def _load_tokenizer(files: ModelFiles) -> Tokenizer:
+    tokenizer = Tokenizer(files.tokenizer_json)
+    _ = tokenizer.vocab_size  # the first output token needs what each id spells
+    return tokenizer
 
 
 def context_length(config: EngineConfig, model: CausalLM) -> int:

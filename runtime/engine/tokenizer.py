@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,25 @@ class Tokenizer:
             raise ModelLoadError(path, f"not a tokenizer: {error}", "Copy tokenizer.json anew from the model") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        added = {token["id"]: token for token in spec.get("added_tokens", [])}
-        self.special_ids = frozenset(id for id, token in added.items() if token["special"])
-        self._special_by_text = {added[id]["content"]: id for id in self.special_ids}
-        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        to_bytes = _decoder_of(spec, path)
-        self._bytes: list[bytes] = [b""] * self.vocab_size
-        for token, id in self._tokenizer.get_vocab(with_added_tokens=True).items():
-            self._bytes[id] = added[id]["content"].encode() if id in added else to_bytes(token)
+        added = spec.get("added_tokens", [])
+        self._added: dict[int, bytes] = {token["id"]: token["content"].encode() for token in added}
+        self.special_ids = frozenset(token["id"] for token in added if token["special"])
+        self._special_by_text = {token["content"]: token["id"] for token in added if token["special"]}
+        self._to_bytes = _decoder_of(spec, path)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        """What each id spells. Made when first needed: a client that only encodes starts quicker without it."""
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        spelled = [b""] * (max(vocabulary.values()) + 1)
+        for token, id in vocabulary.items():
+            spelled[id] = self._added[id] if id in self._added else self._to_bytes(token)
+        return spelled
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return len(self._bytes)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, special tokens written out in it included; none are added."""
@@ -52,7 +64,9 @@ class Tokenizer:
 
     def bytes_of(self, token_id: int) -> bytes:
         """What the token spells; b"" past the vocabulary (models pad their embeddings)."""
-        return self._bytes[token_id] if token_id < self.vocab_size else b""
+        if token_id in self._added:
+            return self._added[token_id]
+        return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
     def special_id(self, text: str) -> int | None:
         """The special token that is written `text`, if one is."""
@@ -90,10 +104,7 @@ def _decoder_of(spec: dict[str, Any], path: Path) -> Any:
     """How the strings of the vocabulary spell bytes: by GPT-2's byte alphabet, or SentencePiece with byte fallback."""
     names = set(_names(spec.get("decoder"))) | set(_names(spec.get("pre_tokenizer")))
     if "ByteLevel" in names:
-        alphabet = _byte_alphabet()
-        return lambda token: bytes(
-            b for char in token for b in ([alphabet[char]] if char in alphabet else char.encode())
-        )
+        return _byte_level_bytes
     if {"Metaspace", "ByteFallback"} & names or SPACE_MARK in json.dumps(spec.get("decoder"), ensure_ascii=False):
         return _sentencepiece_bytes
     kind = (spec.get("decoder") or {}).get("type")
@@ -115,6 +126,16 @@ def _byte_alphabet() -> dict[str, int]:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_ALPHABET = _byte_alphabet()
+_AS_LATIN1 = str.maketrans({char: chr(byte) for char, byte in _ALPHABET.items()})
+
+
+def _byte_level_bytes(token: str) -> bytes:
+    if all(char in _ALPHABET for char in token):
+        return token.translate(_AS_LATIN1).encode("latin-1")
+    return b"".join(bytes([_ALPHABET[char]]) if char in _ALPHABET else char.encode() for char in token)
 
 
 def _sentencepiece_bytes(token: str) -> bytes:

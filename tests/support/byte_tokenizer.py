@@ -13,7 +13,7 @@ class ByteTokenizer(Tokenizer):
     def __init__(self, special_ids: Iterable[int] = ()) -> None:
         self.special_ids = frozenset(special_ids)
         self._special_by_text = {chr(id): id for id in self.special_ids}
-        self.vocab_size = 256
+        self._added = {}
         self._bytes = [bytes([byte]) for byte in range(256)]
 
     def encode(self, text: str) -> list[int]:
