@@ -10,7 +10,7 @@ from .errors import RoleError
 from .nodes import RoleBegin, RoleEnd, SourceLine
 from .prompt import BranchText
 
-__all__ = ["Conversation", "RoleTracker"]
+__all__ = ["Conversation", "RoleTracker", "end_of_turn", "opening_of"]
 
 
 class RoleTracker:
@@ -62,7 +62,7 @@ class Conversation:
         chat = _format_of(model, node)
         opening = ""
         if not self.messages:
-            opening = (chat.bos if text.length == 0 else "") + (chat.default_system if role != "system" else "")
+            opening = opening_of(chat, role, at_the_start=text.length == 0)
             if text.length == 0:
                 self.opening_length = len(opening)
         added = opening + chat.roles[role][0]
@@ -82,13 +82,23 @@ class Conversation:
 
     def end_of_turn(self, model: ModelInfo | None) -> tuple[str, ...]:
         """Stop strings while the assistant speaks: the text that would close its turn, for models that spell it out."""
-        if self.role != "assistant" or model is None or model.chat_format is None:
-            return ()
-        suffix = model.chat_format.roles["assistant"][1].strip()
-        return (suffix,) if suffix else ()
+        return end_of_turn(self.role, model.chat_format if model is not None else None)
 
     def as_list(self) -> list[dict[str, str]]:
         return [{"role": role, "content": content} for role, content in self.messages]
+
+
+def opening_of(chat: ChatFormat, role: str, *, at_the_start: bool) -> str:
+    """What stands before the first message of a conversation; at_the_start: nothing stands before that."""
+    return (chat.bos if at_the_start else "") + (chat.default_system if role != "system" else "")
+
+
+def end_of_turn(role: str | None, chat: ChatFormat | None) -> tuple[str, ...]:
+    """Stop strings of a gen while `role` is open."""
+    if role != "assistant" or chat is None:
+        return ()
+    suffix = chat.roles["assistant"][1].strip()
+    return (suffix,) if suffix else ()
 
 
 def _format_of(model: ModelInfo, node: RoleBegin | RoleEnd) -> ChatFormat:

@@ -128,6 +128,10 @@ unconditional_likelihood_normalized = ChoicesMethod(
     "unconditional_likelihood_normalized", _by_gain_over_unconditional, needs_unconditional=True
 )
 
+METHODS: dict[str, ChoicesMethod] = {
+    each.name: each for each in (token_length_normalized, greedy_token_selection, unconditional_likelihood_normalized)
+}
+
 
 def decide(
     choices: Sequence[str],

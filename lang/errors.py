@@ -12,6 +12,7 @@
       GenerationError                a node failed while it ran: node, file, line, and the cause
       BranchErrors                   branches of a fork failed: all of them, by index
       BatchErrors                    programs of a batch failed: all of them, by index, and the states of all programs
+      GraphError (ValueError)        JSON that is not a graph, with the JSON pointer of what is wrong
     BackendError                     what a backend raises; programs see it as the cause of a GenerationError
       RequestRefused                 4xx: the request is wrong; message and field
       BackendUnavailable             nobody answers, or not any more
@@ -37,6 +38,7 @@ __all__ = [
     "BranchErrors",
     "ConstraintError",
     "GenerationError",
+    "GraphError",
     "MissingVariable",
     "NoBackend",
     "ProgramCancelled",
@@ -163,6 +165,14 @@ class BatchErrors(ProgramError):
     @property
     def exceptions(self) -> tuple[BaseException, ...]:
         return tuple(self.errors.values())
+
+
+class GraphError(ProgramError, ValueError):
+    """pointer: JSON pointer to what is wrong in a graph, "" where it is the graph as a whole."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(f"graph at #{pointer}: {message}")
+        self.pointer = pointer
 
 
 class BackendError(Exception):

@@ -17,12 +17,13 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
+from .ahead import AheadOfRun
 from .backends.protocol import Backend, ModelInfo
 from .chat import Conversation
 from .errors import BranchErrors, GenerationError, ProgramCancelled, ProgramError
 from .feed import Feed
 from .loop import loop_thread
-from .nodes import Fork, Node
+from .nodes import Fork, Node, SourceLine
 from .options import SamplingOptions
 from .prompt import BranchText
 from .waiting import Promise
@@ -75,6 +76,7 @@ class Run:
         self.backend, self.options, self.stream = backend, options, stream
         self.id = f"{_process_tag}-{next(_run_numbers)}"
         self.model: ModelInfo | None = None  # asked for when a role needs it
+        self.ahead: AheadOfRun | None = None  # its model calls, where the backend runs them ahead of the program
         self._branches: weakref.WeakValueDictionary[int, Branch] = weakref.WeakValueDictionary()  # by order of birth
         self._branch_numbers = itertools.count()
         self._request_numbers = itertools.count(1)
@@ -91,6 +93,8 @@ class Run:
         return self.model
 
     def cancel(self, why: str = "the program was cancelled") -> None:
+        if self.ahead is not None:
+            self.ahead.close()
         for branch in self.branches():
             branch.cancel(why)
 
@@ -152,6 +156,13 @@ class Branch:
     def cancel(self, why: str) -> None:
         if not self.settled:
             loop_thread().post(lambda: self.fail(ProgramCancelled(why)))
+
+    def child(self, node: Fork, index: int, keep_alive: object) -> Branch:
+        """A branch that begins where `node`, submitted after this, stands."""
+        return Branch(self.run, fork=(node, index), keep_alive=keep_alive)
+
+    def joined(self, children: list[Branch], source: SourceLine) -> None:
+        """The program has waited for these branches; a trace keeps that (trace)."""
 
     # ---- on the loop
 

@@ -27,10 +27,14 @@ class SourceLine(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-def caller_line() -> SourceLine:
-    """The innermost line outside forktree: frames of this package, and of what drives it, are skipped."""
+def caller_line(not_in: str = "") -> SourceLine:
+    """The innermost line outside forktree, and outside the folder `not_in`: frames of this package, and of what drives
+    it, are skipped."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+    while frame.f_back is not None and (
+        frame.f_globals.get("__name__", "").startswith(_OURS)
+        or (not_in and frame.f_code.co_filename.startswith(not_in))
+    ):
         frame = frame.f_back
     return SourceLine(frame.f_code.co_filename, frame.f_lineno)
 
@@ -157,10 +161,10 @@ def flatten(item: object, source: SourceLine) -> tuple[Node, ...]:
 
 def checked_text(text: str) -> str:
     """Text that a model can be given; half a surrogate pair is no character, and nothing could encode it."""
-    if text.isascii():
+    if str.isascii(text):  # str's own: a subclass, such as the text of a trace, may have another
         return text
     try:
-        text.encode()
+        str.encode(text)
     except UnicodeEncodeError as error:
         raise ArgumentError(
             f"the text at {caller_line()} has a lone surrogate, {text[error.start]!r}, at offset {error.start}: "

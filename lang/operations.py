@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +17,8 @@ from .errors import BackendError, RoleError
 from .executor import Branch, Slot
 from .meta import Output
 from .nodes import Fork, Gen, Node, RoleBegin, RoleEnd, Select
+from .options import node_seed
+from .plan import Place
 from .prompt import Segment
 from .waiting import Promise
 
@@ -91,7 +92,7 @@ class Generate:
 
         with_text = bool(options.return_text_in_logprobs)
         outputs = await _all_or_none(
-            self._one(branch, request(output), with_text, shown=output == 0) for output in range(num_outputs)
+            self._one(branch, request(output), with_text, (branch.path, index), output) for output in range(num_outputs)
         )
         first = outputs[0]
         branch.text.add_generated(first.text, first.kept_token_ids)
@@ -104,12 +105,18 @@ class Generate:
         if self.slot.feed is not None:
             self.slot.feed.close()
 
-    async def _one(self, branch: Branch, request: GenerateRequest, with_text: bool, *, shown: bool) -> Output:
-        output = Output(request, with_text)
-        async with contextlib.aclosing(branch.run.backend.generate(request)) as chunks:
+    async def _one(
+        self, branch: Branch, request: GenerateRequest, with_text: bool, place: Place, number: int
+    ) -> Output:
+        output, run = Output(request, with_text), branch.run
+        if run.ahead is None:
+            source = run.backend.generate(request)
+        else:
+            source = run.ahead.generate(run.backend, request, place, number)
+        async with contextlib.aclosing(source) as chunks:
             async for chunk in chunks:
                 output.add(chunk)
-                if shown and self.slot.feed is not None:
+                if number == 0 and self.slot.feed is not None:
                     delta = output.delta_meta(chunk)
                     self.slot.feed.push(chunk.text, delta)
                     branch.show(chunk.text, delta)
@@ -131,11 +138,13 @@ class Choose:
         index = branch.num_nodes
         branch.num_nodes += 1
         choices, method = self.node.choices, self.node.method
-        scores = await branch.run.backend.score(branch.text.prompt(), choices)
+        prompt = branch.text.prompt()
+        ahead = branch.run.ahead
+        found = await ahead.scores(prompt, choices, (branch.path, index)) if ahead is not None else None
+        scores, unconditional = found or (await branch.run.backend.score(prompt, choices), [])
         if len(scores) != len(choices) or not all(score.logprobs for score in scores):
             raise BackendError(f"the backend scored {len(scores)} of {len(choices)} choices, or some without tokens")
-        unconditional: list[Score] = []
-        if method.needs_unconditional:
+        if method.needs_unconditional and not unconditional:
             unconditional = await _all_or_none(self._score_alone(branch, score) for score in scores)
         seed = _seed(self.node.seed, branch, index)
         chosen, meta = decide(choices, scores, unconditional, method, self.node.temperature, seed)
@@ -179,7 +188,9 @@ class ForkOff:
 
     async def perform(self, branch: Branch) -> None:
         branch.num_nodes += 1
-        if len(self.children) > 1 and branch.text.length > branch.text.cached_length:
+        ahead = branch.run.ahead
+        is_ahead = ahead is not None and ahead.covers_fork(branch.path, branch.num_nodes)
+        if not is_ahead and len(self.children) > 1 and branch.text.length > branch.text.cached_length:
             await branch.run.backend.commit(branch.text.prompt())
             branch.text.cached_length = branch.text.length
         for index, child in enumerate(self.children):
@@ -276,15 +287,7 @@ class Finish:
 
 
 def _seed(own: int | None, branch: Branch, index: int) -> int | None:
-    """A gen's own seed is taken as it is.  A run's seed gives every node of the program its own, by its place in the
-    tree of forks: the same from run to run, but different for branches of one fork."""
-    if own is not None:
-        return own
-    base = branch.run.options.seed
-    if base is None:
-        return None
-    digest = hashlib.blake2b(repr((base, branch.path, index)).encode(), digest_size=4)
-    return int.from_bytes(digest.digest(), "big") >> 1  # 31 bits: fits every sampler, with room for n outputs
+    return node_seed(own, branch.run.options.seed, branch.path, index)
 
 
 async def _all_or_none(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -7,6 +7,7 @@ protocol's SamplingParams."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ from typing import Any
 from .backends.protocol import SamplingParams
 from .errors import ArgumentError
 
-__all__ = ["RUN_OPTIONS", "SamplingOptions", "read_options"]
+__all__ = ["RUN_OPTIONS", "SamplingOptions", "node_seed", "read_options"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,15 @@ def read_options(raw: Mapping[str, Any], where: object) -> SamplingOptions:
     if values.get("top_logprobs_num"):
         values.setdefault("return_logprob", True)
     return SamplingOptions(**values)
+
+
+def node_seed(own: int | None, base: int | None, path: tuple[int, ...], index: int) -> int | None:
+    """A gen's own seed is taken as it is.  A run's seed gives every node of the program its own, by its place in the
+    tree of forks: the same from run to run, but different for branches of one fork."""
+    if own is not None or base is None:
+        return own
+    digest = hashlib.blake2b(repr((base, path, index)).encode(), digest_size=4)
+    return int.from_bytes(digest.digest(), "big") >> 1  # 31 bits: fits every sampler, with room for n outputs
 
 
 class _Wanted(Exception):

@@ -14,6 +14,8 @@ from .batch import run_many, run_many_async
 from .default import resolve_backend, running_backend
 from .errors import ArgumentError, BatchErrors, ProgramCancelled
 from .executor import Run
+from .foresight import ITEMS_AT_ONCE, plan_ahead
+from .graph import PrefixGraph
 from .loop import loop_thread
 from .nodes import caller_line, kind_of
 from .operations import Finish
@@ -21,6 +23,7 @@ from .options import RUN_OPTIONS, SamplingOptions, read_options
 from .progress import progress_of
 from .state import ProgramState
 from .streaming import StreamedState
+from .trace import refuse_while_tracing, trace_function
 from .waiting import Promise, run_async
 
 __all__ = ["Program", "function"]
@@ -31,19 +34,26 @@ _BATCH_ARGUMENTS = RUN_OPTIONS | {"backend"}
 
 
 @overload
-def function(func: Callable[..., Any], num_api_spec_tokens: int | None = None) -> Program: ...
-@overload
-def function(func: None = None, num_api_spec_tokens: int | None = None) -> Callable[[Callable[..., Any]], Program]: ...
 def function(
-    func: Callable[..., Any] | None = None, num_api_spec_tokens: int | None = None
+    func: Callable[..., Any], num_api_spec_tokens: int | None = None, *, trace: bool | None = None
+) -> Program: ...
+@overload
+def function(
+    func: None = None, num_api_spec_tokens: int | None = None, *, trace: bool | None = None
+) -> Callable[[Callable[..., Any]], Program]: ...
+def function(
+    func: Callable[..., Any] | None = None, num_api_spec_tokens: int | None = None, *, trace: bool | None = None
 ) -> Program | Callable[[Callable[..., Any]], Program]:
     """Make a program of a function whose first parameter is the state `s`; with or without parentheses.
 
+    trace  may a run first trace the function, which runs it once more on placeholders, so that an engine can do its
+           model calls in one go?  None: where its code visibly does nothing but write to its state; True: always;
+           False: never.  It changes how fast a program is, and nothing else.
     num_api_spec_tokens is SGLang's way to save calls to paid APIs; the backends here don't need it, and it changes
     nothing."""
     if func is None:
-        return lambda func: Program(func, num_api_spec_tokens)
-    return Program(func, num_api_spec_tokens)
+        return lambda func: Program(func, num_api_spec_tokens, trace=trace)
+    return Program(func, num_api_spec_tokens, trace=trace)
 
 
 class Program:
@@ -59,11 +69,14 @@ class Program:
         func: Callable[..., Any],
         num_api_spec_tokens: int | None = None,
         bound: Mapping[str, Any] | None = None,
+        *,
+        trace: bool | None = None,
     ) -> None:
         if not callable(func):
             raise _refusal(f"@function goes before a function, got {func!r}")
         functools.update_wrapper(self, func)
         self.func, self.num_api_spec_tokens, self.bound = func, num_api_spec_tokens, dict(bound or {})
+        self.foresee = trace
         self.name = getattr(func, "__name__", "program")
         if inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
             raise _refusal(
@@ -92,7 +105,20 @@ class Program:
 
     def bind(self, **arguments: Any) -> Program:
         """The same program with some of its arguments fixed."""
-        return Program(self.func, self.num_api_spec_tokens, {**self.bound, **arguments})
+        return Program(self.func, self.num_api_spec_tokens, {**self.bound, **arguments}, trace=self.foresee)
+
+    def trace(self, *args: Any, **kwargs: Any) -> PrefixGraph:
+        """What the program will ask of a model, as far as that can be known before: a PrefixGraph.
+
+        Runs the function once, with these arguments and placeholders for those left out; no model is asked.  The graph
+        ends in an open node where the program decides by something that only a run knows."""
+        self._check_names(kwargs)
+        fixed = {name: value for name, value in self.bound.items() if name not in kwargs}
+        try:
+            given = self._own_signature.bind_partial(*args, **fixed, **kwargs)
+        except TypeError as error:
+            raise _refusal(f"program {self.name}{self._own_signature}: {error}") from None
+        return trace_function(self.name, self.func, given)
 
     # ---- running
 
@@ -110,18 +136,21 @@ class Program:
         program did not read."""
         call, stream = self._call(args, kwargs, streaming_allowed=True)
         if stream:
+            call.plan_ahead()
             return call.stream()  # type: ignore[return-value]  # as in SGLang, run(stream=True) returns what can be read along
-        return call.execute()
+        return call.execute_ahead()
 
     def stream(self, *args: Any, **kwargs: Any) -> StreamedState:
         """Start, and return a state to read along: `for text in program.stream(...)`."""
-        return self._call(args, kwargs, stream=True)[0].stream()
+        call, _ = self._call(args, kwargs, stream=True)
+        call.plan_ahead()
+        return call.stream()
 
     async def arun(self, *args: Any, **kwargs: Any) -> ProgramState:
         """run, for coroutines: the code runs in this event loop's thread and gives way to it at every read."""
         call, _ = self._call(args, kwargs)
         loop_thread().refuse_own_thread()
-        state: ProgramState = await run_async(call.execute)
+        state: ProgramState = await run_async(call.execute_ahead)
         return state
 
     def astream(self, *args: Any, **kwargs: Any) -> StreamedState:
@@ -152,7 +181,7 @@ class Program:
         if generator_style:
             return self._generate(calls, limit, return_errors, progress_bar)
         outcomes: list[Promise | None] = [None] * len(calls)
-        for index, outcome in progress_of(run_many([call.execute for call in calls], limit), len(calls), progress_bar):
+        for index, outcome in progress_of(run_many(self._bodies(calls, limit), limit), len(calls), progress_bar):
             outcomes[index] = outcome
         return _states(calls, outcomes, return_errors)
 
@@ -169,18 +198,26 @@ class Program:
         calls = self._calls(batch_kwargs, options)
         loop_thread().refuse_own_thread()
         outcomes: list[Promise | None] = [None] * len(calls)
-        async for index, outcome in run_many_async([call.execute for call in calls], limit):
+        async for index, outcome in run_many_async(self._bodies(calls, limit), limit):
             outcomes[index] = outcome
         return _states(calls, outcomes, return_errors)
 
     def _generate(
         self, calls: list[Call], limit: int, return_errors: bool, progress_bar: bool
     ) -> Iterator[ProgramState]:
-        ended = run_many([call.execute for call in calls], limit, in_order=True)
+        ended = run_many(self._bodies(calls, limit), limit, in_order=True)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             if not return_errors:
                 outcome.result()
             yield calls[index].state
+
+    def _bodies(self, calls: Sequence[Call], limit: int) -> Iterator[Callable[[], ProgramState]]:
+        """What a batch runs, planned ahead some at a time: no more than may be in flight."""
+        size = min(limit, ITEMS_AT_ONCE)
+        for first in range(0, len(calls), size):
+            together = calls[first : first + size]
+            plan_ahead(self, [(call.run, call.arguments) for call in together])
+            yield from (call.execute for call in together)
 
     # ---- arguments
 
@@ -198,6 +235,7 @@ class Program:
             )
         own = {name: value for name, value in kwargs.items() if name not in _RUN_ARGUMENTS}
         of_run = {name: value for name, value in kwargs.items() if name in _RUN_ARGUMENTS}
+        refuse_while_tracing(f"it runs program {self.name!r} by itself")
         backend = resolve_backend(of_run.pop("backend", None), f"program {self.name!r}")
         of_run.pop("use_thread", None)  # SGLang's; no program has a thread here
         wants_stream = bool(of_run.pop("stream", False)) and streaming_allowed
@@ -219,6 +257,7 @@ class Program:
         items = list(batch)
         if not items:
             return []
+        refuse_while_tracing(f"it runs program {self.name!r} by itself")
         backend = resolve_backend(rest.pop("backend", None), f"program {self.name!r}")
         sampling = read_options(rest, f"{self.name}.run_batch, {caller_line()}")
         return [self._batch_call(index, item, backend, sampling) for index, item in enumerate(items)]
@@ -258,26 +297,35 @@ class Call:
     """One run of a program: its arguments, its Run and its state."""
 
     def __init__(self, program: Program, arguments: inspect.BoundArguments, run: Run) -> None:
-        self._program, self._arguments, self._run = program, arguments, run
+        self._program, self.arguments, self.run = program, arguments, run
         self.state = ProgramState.root(run)
+
+    def plan_ahead(self) -> None:
+        plan_ahead(self._program, [(self.run, self.arguments)])
+
+    def execute_ahead(self) -> ProgramState:
+        self.plan_ahead()
+        return self.execute()
 
     def execute(self) -> ProgramState:
         """The program's code, in this thread, and then whatever it left to do."""
         state, shared = self.state, self.state._shared
-        before = running_backend.set(self._run.backend)
+        before = running_backend.set(self.run.backend)
         try:
-            shared.return_value = self._program.func(state, *self._arguments.args, **self._arguments.kwargs)
+            shared.return_value = self._program.func(state, *self.arguments.args, **self.arguments.kwargs)
             loop_thread().until_done(shared.end(f"program {self._program.name!r} has returned"))
             self._finish_kept_branches()
         except BaseException as error:
             ended_from_outside = not isinstance(error, Exception)  # GreenletExit, KeyboardInterrupt
             shared.body_error = ProgramCancelled("the program was abandoned") if ended_from_outside else error
             shared.closed = f"program {self._program.name!r} has failed"
-            self._run.cancel(f"program {self._program.name!r} raised {type(error).__name__}")
+            self.run.cancel(f"program {self._program.name!r} raised {type(error).__name__}")
             raise
         finally:
             running_backend.reset(before)
-        unseen = self._run.unseen_error()
+            if self.run.ahead is not None:
+                self.run.ahead.close()
+        unseen = self.run.unseen_error()
         if unseen is not None:
             shared.body_error = unseen
             raise unseen
@@ -285,14 +333,14 @@ class Call:
 
     def _finish_kept_branches(self) -> None:
         """Branches that were not joined and that somebody can still read, a variable for one, end with the run."""
-        for branch in self._run.branches():
+        for branch in self.run.branches():
             if branch.fork is not None:
                 promise = Promise()
                 branch.submit(Finish(promise, branch, last=False))
                 loop_thread().until_done(promise)
 
     def stream(self) -> StreamedState:
-        run, shared, name = self._run, self.state._shared, self._program.name
+        run, shared, name = self.run, self.state._shared, self._program.name
 
         def body() -> None:
             try:

@@ -188,7 +188,7 @@ class ProgramState(StateReader):
         self._check_open()
         shared = self._shared
         node = Fork(source, size)
-        branches = [Branch(shared.branch.run, fork=(node, index), keep_alive=shared) for index in range(size)]
+        branches = [shared.branch.child(node, index, keep_alive=shared) for index in range(size)]
         shared.branch.submit(ForkOff(node, branches))
         states = [ProgramState(Shared(branch, dict(shared.slots), shared.roles.copy())) for branch in branches]
         return ForkGroup(self, states, source)
@@ -258,6 +258,7 @@ class ForkGroup:
         for promise in ends:
             self.src_state._until_done(promise)
         self._raise_failures()
+        self.src_state._shared.branch.joined([state._shared.branch for state in self.states], source)
         if mode == "gather_variable":
             self._gather()
         else:

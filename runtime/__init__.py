@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from .config import EngineConfig
     from .engine.engine import Engine
     from .engine.messages import EngineStats, ModelInfo, TokenLogprob, Usage
-    from .engine.results import Completion, Delta, Score
+    from .engine.program_call import ProgramCall
+    from .engine.program_plan import ProgramPlan
+    from .engine.results import Completion, Delta, ProgramEvent, Score
     from .errors import (
         ContextLengthExceeded,
         EngineDead,
@@ -38,6 +40,9 @@ __all__ = [
     "InvalidRequest",
     "ModelInfo",
     "ModelLoadError",
+    "ProgramCall",
+    "ProgramEvent",
+    "ProgramPlan",
     "RequestFailed",
     "SamplingParams",
     "Score",
@@ -49,7 +54,9 @@ _HOMES = {
     "EngineConfig": "config",
     "SamplingParams": "sampling_params",
     "Engine": "engine.engine",
-    **dict.fromkeys(("Completion", "Delta", "Score"), "engine.results"),
+    "ProgramCall": "engine.program_call",
+    "ProgramPlan": "engine.program_plan",
+    **dict.fromkeys(("Completion", "Delta", "ProgramEvent", "Score"), "engine.results"),
     **dict.fromkeys(("EngineStats", "ModelInfo", "TokenLogprob", "Usage"), "engine.messages"),
     **dict.fromkeys(
         (

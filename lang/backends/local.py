@@ -6,7 +6,7 @@ runtime's errors as a backend's."""
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from .protocol import (
     Chunk,
     GenerateRequest,
     ModelInfo,
+    ProgramCall,
+    ProgramNews,
     Prompt,
     SamplingParams,
     Score,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from forktree.runtime import Completion, Delta, Engine
+    from forktree.runtime import ProgramCall as EngineProgramCall
 
 __all__ = ["BackendOnFirstUse", "LocalBackend", "Runtime"]
 
@@ -75,6 +78,12 @@ class LocalBackend:
         with _as_backend_errors():
             await self.engine.agenerate(_one_prompt(prompt), SamplingParams(max_new_tokens=0).to_dict())
 
+    def run_program(
+        self, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool
+    ) -> LocalProgramCall:
+        with _as_backend_errors():
+            return LocalProgramCall(self.engine.arun_program(plan, list(arguments), stream=stream))
+
     async def clear_cache(self) -> bool:
         with _as_backend_errors():
             await self.engine.aflush_cache()
@@ -96,6 +105,36 @@ class LocalBackend:
     def get_server_info(self) -> dict[str, Any]:
         info: dict[str, Any] = loop_thread().call(self.server_info())
         return info
+
+
+class LocalProgramCall:
+    """A program that runs in the engine; see protocol.ProgramCall."""
+
+    def __init__(self, call: EngineProgramCall) -> None:
+        self._call = call
+
+    def __aiter__(self) -> LocalProgramCall:
+        return self
+
+    async def __anext__(self) -> ProgramNews:
+        with _as_backend_errors():
+            event = await anext(self._call)
+        return ProgramNews(
+            item=event.item,
+            node=event.node,
+            digest=event.digest,
+            output=event.delta.index if event.delta is not None else 0,
+            chunk=_chunk(event.delta) if event.delta is not None else None,
+            scores=_scores(event.scores),
+            alone=_scores(event.alone),
+            error=as_backend_error(event.error) if event.error is not None else None,
+        )
+
+    def abort(self, item: int | None = None, node: int | None = None) -> None:
+        self._call.abort(item, node)
+
+    async def aclose(self) -> None:
+        await self._call.aclose()
 
 
 class Runtime(LocalBackend):
@@ -201,6 +240,11 @@ class BackendOnFirstUse:
     async def commit(self, prompt: Prompt) -> None:
         await (await self._backend()).commit(prompt)
 
+    def run_program(
+        self, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool
+    ) -> ProgramCall:
+        return _CallOnFirstRead(self._backend, lambda backend: backend.run_program(plan, arguments, stream=stream))
+
     async def clear_cache(self) -> bool:
         return await (await self._backend()).clear_cache()
 
@@ -233,6 +277,32 @@ class BackendOnFirstUse:
             promise.fail(error)
 
 
+class _CallOnFirstRead:
+    """A ProgramCall on a backend that has yet to start."""
+
+    def __init__(
+        self, backend: Callable[[], Awaitable[LocalBackend]], start: Callable[[LocalBackend], LocalProgramCall]
+    ) -> None:
+        self._backend, self._start = backend, start
+        self._call: LocalProgramCall | None = None
+
+    def __aiter__(self) -> _CallOnFirstRead:
+        return self
+
+    async def __anext__(self) -> ProgramNews:
+        if self._call is None:
+            self._call = self._start(await self._backend())
+        return await anext(self._call)
+
+    def abort(self, item: int | None = None, node: int | None = None) -> None:
+        if self._call is not None:
+            self._call.abort(item, node)
+
+    async def aclose(self) -> None:
+        if self._call is not None:
+            await self._call.aclose()
+
+
 def _one_prompt(parts: Prompt) -> Any:
     """A prompt in parts as the engine takes it.  There, a list of nothing but texts, or nothing but id lists, would
     be several prompts."""
@@ -259,15 +329,26 @@ def _logprob(entry: Any) -> TokenLogprob:
     return TokenLogprob(entry.token_id, entry.logprob, entry.text, tuple((p, i, text) for p, i, text in entry.top))
 
 
+def _scores(found: Sequence[Any] | None) -> tuple[Score, ...] | None:
+    return None if found is None else tuple(Score(tuple(each.token_ids), tuple(each.logprobs)) for each in found)
+
+
 @contextmanager
 def _as_backend_errors() -> Iterator[None]:
-    from forktree.runtime import EngineDead, ForktreeRuntimeError, InvalidRequest
+    from forktree.runtime import ForktreeRuntimeError
 
     try:
         yield
-    except InvalidRequest as error:
-        raise RequestRefused(str(error), field=error.field, code=error.code, status=error.status) from None
-    except EngineDead as error:
-        raise BackendUnavailable(f"the engine has ended: {error}") from None
     except ForktreeRuntimeError as error:
-        raise BackendError(str(error)) from None
+        raise as_backend_error(error) from None
+
+
+def as_backend_error(error: Exception) -> BackendError:
+    """A ForktreeRuntimeError as programs see it."""
+    from forktree.runtime import EngineDead, InvalidRequest
+
+    if isinstance(error, InvalidRequest):
+        return RequestRefused(str(error), field=error.field, code=error.code, status=error.status)
+    if isinstance(error, EngineDead):
+        return BackendUnavailable(f"the engine has ended: {error}")
+    return BackendError(str(error))

@@ -7,7 +7,7 @@ frontend, with cancellation, scores and token ids made part of it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -17,6 +17,9 @@ __all__ = [
     "Chunk",
     "GenerateRequest",
     "ModelInfo",
+    "ProgramBackend",
+    "ProgramCall",
+    "ProgramNews",
     "Prompt",
     "PromptPart",
     "SamplingParams",
@@ -154,6 +157,38 @@ class Score:
     logprobs: tuple[float, ...]  # natural logarithm, len(token_ids) of them, exact (0.0 is a value like any other)
 
 
+@dataclass(frozen=True)
+class ProgramNews:
+    """News of one node of one item of a program that a backend runs; node -1: the item is over.
+
+    digest   of the prompt the node had: BLAKE2b-128 over its parts, each T or I, its length as a little-endian uint32,
+             then UTF-8 or int32 ids; by it a program tells whether this was the prompt it would have sent itself
+    chunk    of a gen: the next piece of output number `output`
+    scores   of a select: of its choices, in order; `alone`: with nothing before them, where the method asks for it
+    error    the node failed, and what needs it will not run"""
+
+    item: int
+    node: int
+    digest: bytes = b""
+    output: int = 0
+    chunk: Chunk | None = None
+    scores: tuple[Score, ...] | None = None
+    alone: tuple[Score, ...] | None = None
+    error: Exception | None = None
+
+
+class ProgramCall(Protocol):
+    """A program that runs on a backend: iterate for its news, close it to end it."""
+
+    def __aiter__(self) -> AsyncIterator[ProgramNews]: ...
+
+    def abort(self, item: int | None = None, node: int | None = None) -> None:
+        """End one item, or one node of it and what needs it; the news of the rest go on."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
 @runtime_checkable
 class Backend(Protocol):
     """Runs prompts.  Errors are raised from forktree.lang.errors (RequestRefused, BackendUnavailable, ...); nothing
@@ -184,3 +219,14 @@ class Backend(Protocol):
     async def server_info(self) -> dict[str, Any]: ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class ProgramBackend(Backend, Protocol):
+    """A backend that runs whole programs by itself, once per item of arguments."""
+
+    def run_program(
+        self, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool
+    ) -> ProgramCall:
+        """`plan` is Plan.wire().  Starts with the first read; what is wrong with the plan is raised there."""
+        ...

@@ -16,6 +16,7 @@ from ..errors import EngineDead, ForktreeRuntimeError, make_error
 from .messages import (
     PROTOCOL_VERSION,
     Abort,
+    AbortProgram,
     AskStats,
     EngineMessage,
     EngineStats,
@@ -24,8 +25,10 @@ from .messages import (
     Flushed,
     ModelInfo,
     Output,
+    ProgramNews,
     Progress,
     Ready,
+    RunProgram,
     StartFailed,
     Stats,
     Submit,
@@ -36,6 +39,7 @@ log = logging.getLogger("forktree.engine")
 
 News = Output | ForktreeRuntimeError
 Sink = Callable[[News], None]
+ProgramSink = Callable[[ProgramNews | ForktreeRuntimeError], None]
 OnProgress = Callable[[str, float], None]
 
 
@@ -46,6 +50,7 @@ class EngineClient:
         self._transport, self._on_progress = transport, on_progress
         self._lock = threading.RLock()  # a finalizer may close the engine on a thread that holds it
         self._sinks: dict[int, Sink] = {}
+        self._programs: dict[int, ProgramSink] = {}
         self._calls: dict[int, Future[Any]] = {}
         self._ids = itertools.count(1)
         self._ready: Future[ModelInfo] = Future()
@@ -95,6 +100,32 @@ class EngineClient:
         """End a request; its sink gets a last Output, with finish_reason "abort"."""
         self._transport.send(Abort(request_id))
 
+    def run_program(self, message: RunProgram, sink: ProgramSink) -> None:
+        """Start a program; its sink gets the news of its nodes, and one error if the engine dies.  Raises EngineDead.
+
+        Somebody has to say when it is over: end_program."""
+        with self._lock:
+            if self._dead is not None:
+                raise EngineDead(str(self._dead))
+            self._programs[message.call_id] = sink
+        try:
+            self._transport.send(message)
+        except BaseException:
+            with self._lock:
+                del self._programs[message.call_id]
+            raise
+
+    def abort_program(self, call_id: int, item: int | None = None, node: int | None = None) -> None:
+        """End a program, or a part of it, as AbortProgram says; the sink goes on hearing of the rest."""
+        self._transport.send(AbortProgram(call_id, item, node))
+
+    def end_program(self, call_id: int, *, over: bool) -> None:
+        """The sink hears no more.  over: nothing of the program runs any more, so nothing has to be ended."""
+        with self._lock:
+            known = self._programs.pop(call_id, None)
+        if known is not None and not over and self.is_alive:
+            self._transport.send(AbortProgram(call_id))
+
     def stats(self) -> Future[EngineStats]:
         call_id, future = self._new_call()
         self._transport.send(AskStats(call_id))
@@ -124,6 +155,11 @@ class EngineClient:
         for message in messages:
             if isinstance(message, Output):
                 self._deliver(message.request_id, message, last=message.finish_reason is not None)
+            elif isinstance(message, ProgramNews):
+                with self._lock:
+                    program = self._programs.get(message.call_id)
+                if program is not None:
+                    program(message)
             elif isinstance(message, Failed):
                 self._deliver(message.request_id, make_error(message.kind, message.args), last=True)
             elif isinstance(message, Progress):
@@ -165,8 +201,9 @@ class EngineClient:
             if self._dead is not None:
                 return
             self._dead = EngineDead(why)
-            sinks, calls = list(self._sinks.values()), list(self._calls.values())
+            sinks, calls = [*self._sinks.values(), *self._programs.values()], list(self._calls.values())
             self._sinks.clear()
+            self._programs.clear()
             self._calls.clear()
         for sink in sinks:
             sink(EngineDead(why))

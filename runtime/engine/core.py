@@ -34,6 +34,7 @@ from .constraints import Constraints
 from .loop import EngineLoop, Served
 from .messages import (
     Abort,
+    AbortProgram,
     AskStats,
     ClientMessage,
     EngineMessage,
@@ -42,12 +43,16 @@ from .messages import (
     Flush,
     Flushed,
     ModelInfo,
+    Output,
     Progress,
     Ready,
+    RunProgram,
     Stats,
     Submit,
 )
 from .output import Finish, OutputStream
+from .programs import ProgramRunner
+from .prompt_text import TextEncoder
 from .prompts import make_chat_template
 from .tokenizer import Tokenizer
 
@@ -62,7 +67,7 @@ class EngineCore:
     """One engine on one asyncio loop. `emit` gets the news of a step, as one list."""
 
     def __init__(self, config: EngineConfig, files: ModelFiles, emit: Emit) -> None:
-        self._emit = emit
+        self._tell_client = emit
         self._started = time.monotonic()
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -94,12 +99,15 @@ class EngineCore:
         )
         self._constraints = Constraints(self._tokenizer, files.eos_token_ids)
         mask_words = -(-self._tokenizer.vocab_size // 32)
-        self._loop = EngineLoop(self._scheduler, self._executor, emit, mask_words=mask_words)
+        self._loop = EngineLoop(self._scheduler, self._executor, self._emit, mask_words=mask_words)
         self._overlap = config.overlap
         self._compiling: dict[int, tuple[Served, asyncio.Task[None]]] = {}
         self._max_queued = config.max_queued_requests
         self._longest_request = min(self._context_length, num_pages * config.page_size)
         self._info = self._describe(files, model, config, num_pages)
+        encoder = TextEncoder(self._tokenizer, self._info)
+        room = config.max_running_requests + config.max_queued_requests // 2  # the rest is for requests by themselves
+        self._programs = ProgramRunner(self, emit, encoder, self._info, max_requests=room)
 
     async def run(self) -> None:
         """Say that the engine is ready, then serve until close."""
@@ -116,9 +124,13 @@ class EngineCore:
     def handle(self, message: ClientMessage) -> None:
         """Do what a client asks; called on the engine's loop. Never raises for what the client got wrong."""
         if isinstance(message, Submit):
-            self._submit(message)
+            self.submit(message)
         elif isinstance(message, Abort):
-            self._abort(message.request_id)
+            self.abort(message.request_id)
+        elif isinstance(message, RunProgram):
+            self._programs.run(message)
+        elif isinstance(message, AbortProgram):
+            self._programs.abort(message)
         elif isinstance(message, AskStats):
             self._emit([Stats(message.call_id, self._stats())])
         elif isinstance(message, Flush):
@@ -129,7 +141,8 @@ class EngineCore:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def _submit(self, message: Submit) -> None:
+    def submit(self, message: Submit) -> None:
+        """Start a request; its news are emitted, an error that keeps it from starting too."""
         request = self._request(message)
         served = Served(request, OutputStream(request, self._tokenizer, stream=message.stream))
         if not message.params.constraint_field:
@@ -175,7 +188,8 @@ class EngineCore:
         except EngineOverloaded as error:
             self._refuse(served.request.request_id, error)
 
-    def _abort(self, request_id: int) -> None:
+    def abort(self, request_id: int) -> None:
+        """End a request that runs, waits or is being compiled; ids that are not known any more are harmless."""
         served, task = self._compiling.pop(request_id, (None, None))
         if served is not None and task is not None:
             task.cancel()
@@ -183,6 +197,20 @@ class EngineCore:
             assert output is not None
             self._emit([output])
         self._loop.abort(request_id)
+
+    def _emit(self, messages: list[EngineMessage]) -> None:
+        """To the client; news of requests that a program made, to the program."""
+        if self._programs.idle:
+            self._tell_client(messages)
+            return
+        others: list[EngineMessage] = []
+        for message in messages:
+            if isinstance(message, (Output, Failed)) and message.request_id < 0:
+                self._programs.take(message)
+            else:
+                others.append(message)
+        if others:
+            self._tell_client(others)
 
     def _refuse(self, request_id: int, error: ForktreeRuntimeError) -> None:
         kind, args = describe_error(error)

@@ -9,7 +9,7 @@ import asyncio
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, overload
@@ -20,9 +20,11 @@ from ..sampling_params import SamplingParams
 from .call import Call, scoring
 from .client import EngineClient, News, OnProgress
 from .messages import EngineStats, ModelInfo
+from .program_call import ProgramCall
+from .program_plan import ProgramPlan
 from .progress import default_progress
 from .prompts import Prompt, Prompts
-from .results import Completion, Delta, Score, gather
+from .results import Completion, Delta, ProgramEvent, Score, gather
 from .transport import ProcessTransport, ThreadTransport
 
 LONG_TEXT = 20_000  # characters; longer ones are tokenised off the event loop
@@ -124,6 +126,39 @@ class Engine:
         """End the request of this name: its reader gets what there is, with finish_reason "abort"."""
         for internal in self._named.get(request_id, ()):
             self._client.cancel(internal)
+
+    # -- programs -----------------------------------------------------------------------------------------------------
+
+    def arun_program(
+        self,
+        plan: ProgramPlan | Mapping[str, Any],
+        arguments: Sequence[Mapping[str, str]] = ({},),
+        *,
+        stream: bool = True,
+        cache_salt: str = "",
+    ) -> ProgramCall:
+        """Run a plan (program_plan.py) once per item of `arguments`, next to the scheduler: `async for event in ...`.
+
+        stream   outputs piece by piece, else each in one piece at its end
+        Raises InvalidRequest for what is wrong with the plan; a node that fails is an event.  Closing the call ends
+        the program; its `abort` ends a part of it."""
+        return ProgramCall(self._client, plan, arguments, stream=stream, cache_salt=cache_salt)
+
+    async def _collect_program(self, call: ProgramCall) -> list[ProgramEvent]:
+        async with aclosing(call):
+            return [event async for event in call]
+
+    def run_program(
+        self,
+        plan: ProgramPlan | Mapping[str, Any],
+        arguments: Sequence[Mapping[str, str]] = ({},),
+        *,
+        cache_salt: str = "",
+    ) -> list[ProgramEvent]:
+        """arun_program to its end: every event, in order."""
+        return asyncio.run(
+            self._collect_program(self.arun_program(plan, arguments, stream=False, cache_salt=cache_salt))
+        )
 
     # -- scoring ------------------------------------------------------------------------------------------------------
 
@@ -276,17 +311,7 @@ def _delta(index: int, news: News, unfinished: set[int]) -> Delta:
         raise news
     if news.finish_reason is not None:
         unfinished.discard(index)
-    return Delta(
-        index=index,
-        text=news.text,
-        token_ids=news.token_ids,
-        logprobs=news.logprobs,
-        prompt_logprobs=news.prompt_logprobs,
-        usage=news.usage,
-        finish_reason=news.finish_reason,
-        matched=news.matched,
-        kept_token_ids=news.kept_token_ids,
-    )
+    return Delta.of(index, news)
 
 
 def _indexed(sink: Callable[[int, News], None], index: int) -> Callable[[News], None]:

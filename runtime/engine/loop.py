@@ -214,9 +214,10 @@ class EngineLoop:
         self._flush_news()
 
     def _flush_news(self) -> None:
-        if self._news:
-            self._emit(self._news)
-            self._news = []
+        """Who hears news may start and end requests at once, and so make more of them."""
+        news, self._news = self._news, []
+        if news:
+            self._emit(news)
 
     # -- masks --------------------------------------------------------------------------------------------------------
 

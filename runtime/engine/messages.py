@@ -1,7 +1,7 @@
 """What crosses between the engine's process and its client: typed, versioned, msgpack, never pickle.
 
 Client -> engine: ClientMessage. Engine -> client: lists of EngineMessage, one list per step.
-Imported by both sides; msgspec only.
+Imported by both sides; msgspec and what a plan is made of.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..sampling_params import SamplingParams
+from .program_plan import PlanNode
 
 PROTOCOL_VERSION = 1
 
@@ -104,6 +105,24 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     request_id: int
 
 
+class RunProgram(msgspec.Struct, frozen=True, tag=True):
+    """Run a plan once per item of arguments.  `stream`: outputs step by step, else each once at its end."""
+
+    call_id: int
+    nodes: tuple[PlanNode, ...]
+    items: list[dict[str, str]]
+    stream: bool
+    namespace: bytes = b""
+
+
+class AbortProgram(msgspec.Struct, frozen=True, tag=True):
+    """End a program; or one item of it; or one node of that item, and what needs it."""
+
+    call_id: int
+    item: int | None = None
+    node: int | None = None
+
+
 class AskStats(msgspec.Struct, frozen=True, tag=True):
     call_id: int
 
@@ -116,7 +135,7 @@ class Close(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-ClientMessage = Submit | Abort | AskStats | Flush | Close
+ClientMessage = Submit | Abort | RunProgram | AbortProgram | AskStats | Flush | Close
 
 # -- engine -> client
 
@@ -158,6 +177,33 @@ class Output(msgspec.Struct, frozen=True, tag=True):
     kept_token_ids: list[int] | None = None
 
 
+class ScoredChoice(msgspec.Struct, frozen=True, array_like=True):
+    """Tokens of a choice, and log P of each after what stands before it, in nats."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+
+
+class ProgramNews(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """News of one node of a running program; node -1: the item is over, whatever of it did not run never will.
+
+    digest   of the prompt that the node had (prompt_text.PromptText.digest)
+    delta    of a gen: what is new of output number `output`
+    scores   of a select: of its choices, in order; `alone`: the same with nothing before them, where that was asked for
+    error    the node failed: a class of runtime/errors.py and what it is made from
+    """
+
+    call_id: int
+    item: int
+    node: int
+    output: int = 0
+    digest: bytes = b""
+    delta: Output | None = None
+    scores: list[ScoredChoice] | None = None
+    alone: list[ScoredChoice] | None = None
+    error: tuple[str, list[Any]] | None = None
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """The request ended with an error: a class of runtime/errors.py and what it is made from."""
 
@@ -175,4 +221,4 @@ class Flushed(msgspec.Struct, frozen=True, tag=True):
     call_id: int
 
 
-EngineMessage = Progress | Ready | StartFailed | Output | Failed | Stats | Flushed
+EngineMessage = Progress | Ready | StartFailed | Output | ProgramNews | Failed | Stats | Flushed

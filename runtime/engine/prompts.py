@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..sampling_params import require_text
 from .chat_template import ChatTemplate
 from .messages import ModelInfo
+from .prompt_text import TextEncoder, is_token_id
 from .tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[str | Sequence[int]]
@@ -25,6 +25,7 @@ class Prompts:
     def __init__(self, info: ModelInfo) -> None:
         self._info = info
         self.tokenizer = Tokenizer(Path(info.tokenizer_path))
+        self._encoder = TextEncoder(self.tokenizer, info)
         self._template: ChatTemplate | None = None
         if info.chat_template is not None:
             self._template = make_chat_template(
@@ -36,35 +37,29 @@ class Prompts:
 
         Raises InvalidRequest(field="prompt") for anything but text, token ids and parts of both."""
         if isinstance(prompt, str):
-            return self._with_bos(self._encode_text(prompt))
+            return self._encoder.with_bos(self._encoder.encode(prompt))
         if not isinstance(prompt, (list, tuple)):
             raise InvalidRequest("prompt", f"got {type(prompt).__name__}, wanted text, token ids, or a list of both")
         ids: list[int] = []
         for part in prompt:
             if isinstance(part, str):
-                ids += self._encode_text(part)
-            elif _is_id(part):
+                ids += self._encoder.encode(part)
+            elif is_token_id(part):
                 ids.append(part)
-            elif isinstance(part, (list, tuple)) and all(map(_is_id, part)):
+            elif isinstance(part, (list, tuple)) and all(map(is_token_id, part)):
                 ids += part
             else:
                 raise InvalidRequest("prompt", f"got a part {part!r:.60}, wanted text or token ids")
         starts_with_text = len(prompt) > 0 and isinstance(prompt[0], str)
-        return self._with_bos(ids) if starts_with_text else ids
+        return self._encoder.with_bos(ids) if starts_with_text else ids
 
     def encode_continuation(self, tail: str | Sequence[int]) -> list[int]:
         """Token ids of text that goes on from something: no begin-of-sequence token."""
-        if isinstance(tail, str):
-            require_text("continuations", tail)
-            return self.tokenizer.encode(tail)
-        if not all(map(_is_id, tail)):
-            raise InvalidRequest("continuations", f"got {tail!r:.60}, wanted text or token ids")
-        return list(tail)
+        return self._encoder.encode_continuation(tail)
 
     def start_ids(self) -> list[int]:
         """What stands before a text that nothing precedes."""
-        info = self._info
-        return [info.bos_token_id] if info.bos_token_id is not None else list(info.eos_token_ids[:1])
+        return self._encoder.start_ids()
 
     def render_chat(
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool, **variables: Any
@@ -73,16 +68,6 @@ class Prompts:
             raise InvalidRequest("messages", f"{self._info.name} has no chat template; send a plain prompt instead")
         return self._template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
 
-    def _encode_text(self, text: str) -> list[int]:
-        require_text("prompt", text)
-        return self.tokenizer.encode(text)
-
-    def _with_bos(self, ids: list[int]) -> list[int]:
-        bos = self._info.bos_token_id
-        if not self._info.add_bos or bos is None or ids[:1] == [bos]:
-            return ids
-        return [bos, *ids]
-
 
 def make_chat_template(source: str, tokenizer: Tokenizer, *, bos: int | None, eos: Sequence[int]) -> ChatTemplate:
     return ChatTemplate(
@@ -90,7 +75,3 @@ def make_chat_template(source: str, tokenizer: Tokenizer, *, bos: int | None, eo
         bos=tokenizer.text_of(bos) if bos is not None else "",
         eos=tokenizer.text_of(eos[0]) if eos else "",
     )
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .messages import TokenLogprob, Usage
+from ..errors import ForktreeRuntimeError
+from .messages import Output, TokenLogprob, Usage
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,20 @@ class Delta:
     finish_reason: str | None = None
     matched: int | str | None = None
     kept_token_ids: list[int] | None = None
+
+    @classmethod
+    def of(cls, index: int, news: Output) -> Delta:
+        return cls(
+            index=index,
+            text=news.text,
+            token_ids=news.token_ids,
+            logprobs=news.logprobs,
+            prompt_logprobs=news.prompt_logprobs,
+            usage=news.usage,
+            finish_reason=news.finish_reason,
+            matched=news.matched,
+            kept_token_ids=news.kept_token_ids,
+        )
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,25 @@ class Score:
     @property
     def total(self) -> float:
         return sum(self.logprobs)
+
+
+@dataclass(frozen=True)
+class ProgramEvent:
+    """News of a running program: of one node of one item.  The last event of an item has node -1.
+
+    digest   of the prompt that the node had: see PromptText.digest
+    delta    what is new of one output of a gen (`delta.index` says which of its n)
+    scores   of a select, one per choice; `alone`: the same without the prompt, where the method asks for it
+    error    the node failed; what needs it will not run, the rest of the item does
+    """
+
+    item: int
+    node: int
+    digest: bytes = b""
+    delta: Delta | None = None
+    scores: list[Score] | None = None
+    alone: list[Score] | None = None
+    error: ForktreeRuntimeError | None = None
 
 
 def gather(deltas: list[Delta]) -> Completion:

@@ -82,6 +82,8 @@ class Scheduler:
             self._unqueue(request)
             request.move(State.ENDED)
         elif request.steps_in_flight:
+            if request.keep:
+                self._share(request)  # whoever goes on from its output need not wait for the step in flight
             request.move(State.ENDING)
         else:
             self._release(request)
@@ -288,7 +290,7 @@ class Scheduler:
         request.computed = max(request.computed, min(match.length, request.least_recompute))
 
     def _share(self, request: Request) -> None:
-        """Hand the whole pages of the planned prompt to the tree, so that others can match them from now on."""
+        """Hand the whole pages of known tokens to the tree, so that others can match them from now on."""
         size = self._config.page_size
         num_whole = min(request.computed, request.num_tokens) // size
         if not self._config.prefix_cache or num_whole <= request.num_shared_pages:

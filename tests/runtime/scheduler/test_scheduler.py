@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from forktree.runtime.config import EngineConfig
@@ -169,11 +170,14 @@ def test_a_finished_request_with_a_step_in_flight_keeps_its_pages_until_it_lands
     it.add(request(1, [1, 2, 3]))
     first, second = it.plan(), it.plan()
     land(it, first)
+    free = it.pool.num_free
     it.finish(_only(it))
-    assert it.num_running_pages > 0
+    assert (it.pool.num_free, it.tree.num_evictable_pages) == (free, 0), "the step in flight still writes to them"
+    assert it.tree.prefix_tokens(np.array([1, 2, 3], np.int32)) == 3, "who goes on from it finds its pages at once"
     assert second is not None
     assert it.land(second.spans[0], 5) is False
     assert it.num_running_pages == 0
+    assert it.tree.num_evictable_pages == it.tree.num_cached_pages > 0
     assert it.idle
 
 

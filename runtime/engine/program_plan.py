@@ -1,0 +1,164 @@
+"""A program as the engine takes it: a plan of generations and choices, each after another's output, checked once.
+
+Here: ProgramPlan and its nodes, read from JSON-like values; what depends on what.  Not here: running it (programs.py),
+how a plan is made (the language does that from a traced program; anyone may write one by hand).
+Imported by the Engine facade, the program runner and the server; msgspec only.
+
+    {"version": 1, "nodes": [
+      {"kind": "text", "pieces": ["You judge essays.\\n", {"argument": "essay"}]},
+      {"kind": "gen", "after": 0, "pieces": ["\\nClarity:"], "sampling": {"max_new_tokens": 32, "stop": ["\\n"]}},
+      {"kind": "gen", "after": 0, "pieces": ["\\nStyle:"], "sampling": {"max_new_tokens": 32, "stop": ["\\n"]}},
+      {"kind": "select", "after": 0, "pieces": ["\\nSo,", {"node": 1}, {"node": 2}, " it is"],
+       "choices": [" good", " bad"]}]}
+
+`after` names the node whose text, and output, a node continues; -1: nothing.  Text that follows text is tokenised in
+one piece with it; an output keeps its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import InvalidRequest
+from ..sampling_params import SamplingParams
+from .choices import METHODS
+
+PLAN_VERSION = 1
+MAX_NODES = 20_000
+MAX_CHOICES = 4096
+
+
+class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A piece of text that is not in the plan: an argument's, or the output of an earlier node.
+
+    output      which of a gen's n outputs
+    as_tokens   the output goes on with its tokens, as if it had been generated here; without, as text like any other
+    """
+
+    argument: str | None = None
+    node: int = -1
+    output: int = 0
+    as_tokens: bool = False
+
+
+Piece = str | Reference
+
+
+class PlanNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One thing to do.  text: only text, for others to continue.  gen: an output (of n, the first goes on in the text).
+    select: one of `choices`."""
+
+    kind: Literal["text", "gen", "select"]
+    after: int = -1
+    pieces: tuple[Piece, ...] = ()
+    # gen
+    sampling: SamplingParams = SamplingParams()
+    return_logprob: bool = False
+    logprob_start_len: int = -1
+    top_logprobs_num: int = 0
+    # select
+    choices: tuple[str, ...] = ()
+    method: str | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+
+    @property
+    def needs(self) -> frozenset[int]:
+        """Nodes that must be done before this one begins."""
+        used = {piece.node for piece in self.pieces if isinstance(piece, Reference) and piece.argument is None}
+        return frozenset(used | ({self.after} if self.after >= 0 else set()))
+
+
+class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
+    """Nodes in an order in which each comes after all that it needs."""
+
+    nodes: tuple[PlanNode, ...]
+
+    @classmethod
+    def read(cls, found: Any) -> ProgramPlan:
+        """From JSON-like values.  Raises InvalidRequest whose field points to what is wrong, as plan.nodes.3.after."""
+        if not isinstance(found, Mapping):
+            raise InvalidRequest("plan", "wanted an object with version and nodes")
+        if found.get("version") != PLAN_VERSION:
+            raise InvalidRequest("plan.version", f"got {found.get('version')!r:.40}, wanted {PLAN_VERSION}")
+        nodes = found.get("nodes")
+        if not isinstance(nodes, (list, tuple)) or not 1 <= len(nodes) <= MAX_NODES:
+            raise InvalidRequest("plan.nodes", f"wanted a list of 1 to {MAX_NODES:,} nodes")
+        if unknown := [name for name in found if name not in ("version", "nodes")]:
+            raise InvalidRequest(f"plan.{unknown[0]!s:.60}", "unknown; a plan has version and nodes")
+        return cls(tuple(_node(each, i) for i, each in enumerate(nodes)))
+
+    @cached_property
+    def arguments(self) -> frozenset[str]:
+        """Names that every item must give a text for."""
+        pieces = (piece for node in self.nodes for piece in node.pieces)
+        return frozenset(p.argument for p in pieces if isinstance(p, Reference) and p.argument is not None)
+
+    @cached_property
+    def dependents(self) -> tuple[tuple[int, ...], ...]:
+        """For each node those that need it."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for i, node in enumerate(self.nodes):
+            for needed in node.needs:
+                found[needed].append(i)
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def remaining(self) -> tuple[int, ...]:
+        """For each node how many model calls the longest chain from it to an end has, itself included."""
+        found = [0] * len(self.nodes)
+        for i in range(len(self.nodes) - 1, -1, -1):
+            own = int(self.nodes[i].kind != "text")
+            found[i] = own + max((found[each] for each in self.dependents[i]), default=0)
+        return tuple(found)
+
+    def check_arguments(self, item: Any, index: int) -> dict[str, str]:
+        """One item's arguments: a text for each name.  Raises InvalidRequest(field="arguments...")."""
+        field = f"arguments.{index}"
+        if not isinstance(item, Mapping):
+            raise InvalidRequest(field, "wanted an object of texts by name")
+        for name in self.arguments:
+            if not isinstance(item.get(name), str):
+                raise InvalidRequest(f"{field}.{name}", "wanted a text: the plan has this argument")
+        if unknown := [name for name in item if name not in self.arguments]:
+            raise InvalidRequest(f"{field}.{unknown[0]!s:.60}", "the plan has no such argument")
+        return {name: str(text) for name, text in item.items()}
+
+
+def _node(found: Any, i: int) -> PlanNode:
+    field = f"plan.nodes.{i}"
+    if not isinstance(found, Mapping):
+        raise InvalidRequest(field, "wanted an object")
+    values = dict(found)
+    try:
+        values["sampling"] = SamplingParams.from_dict(values.get("sampling") or {})
+        values["pieces"] = tuple(_piece(each) for each in values.get("pieces") or ())
+        node = msgspec.convert(values, PlanNode)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{field}.sampling.{error.field}", error.message, error.code) from None
+    except (msgspec.ValidationError, TypeError) as error:
+        raise InvalidRequest(field, str(error)) from None
+    _check(node, i, field)
+    return node
+
+
+def _piece(found: Any) -> Piece:
+    return found if isinstance(found, str) else msgspec.convert(found, Reference)
+
+
+def _check(node: PlanNode, i: int, field: str) -> None:
+    if not -1 <= node.after < i:
+        raise InvalidRequest(f"{field}.after", f"got {node.after}, wanted an earlier node, or -1 for none")
+    for at, piece in enumerate(node.pieces):
+        if isinstance(piece, Reference) and piece.argument is None and not 0 <= piece.node < i:
+            raise InvalidRequest(f"{field}.pieces.{at}", "wanted text, an argument, or an earlier node")
+    if node.kind == "select":
+        if not 1 <= len(node.choices) <= MAX_CHOICES or not all(node.choices):
+            raise InvalidRequest(f"{field}.choices", f"wanted 1 to {MAX_CHOICES:,} texts, none of them empty")
+        if node.method is not None and node.method not in METHODS:
+            raise InvalidRequest(f"{field}.method", f"got {node.method!r:.60}, wanted one of {', '.join(METHODS)}")
+        if not 0 <= node.temperature <= 100:
+            raise InvalidRequest(f"{field}.temperature", f"got {node.temperature!r:.40}, wanted 0 to 100")
