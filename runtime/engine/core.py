@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import torch
 
@@ -44,11 +45,14 @@ from .messages import (
     ModelInfo,
     Progress,
     Ready,
+    Scores,
     Stats,
     Submit,
+    SubmitScore,
 )
 from .output import Finish, OutputStream
 from .prompts import make_chat_template
+from .scoring import Scoring
 from .tokenizer import Tokenizer
 
 log = logging.getLogger("forktree.engine")
@@ -95,6 +99,8 @@ class EngineCore:
         self._constraints = Constraints(self._tokenizer, files.eos_token_ids)
         mask_words = -(-self._tokenizer.vocab_size // 32)
         self._loop = EngineLoop(self._scheduler, self._executor, emit, mask_words=mask_words)
+        self._internal_ids = count(-1, -1)  # of requests that no client knows by itself
+        self._scoring = Scoring(self._loop, self._tokenizer, self._internal_ids.__next__)
         self._overlap = config.overlap
         self._compiling: dict[int, tuple[Served, asyncio.Task[None]]] = {}
         self._max_queued = config.max_queued_requests
@@ -117,6 +123,8 @@ class EngineCore:
         """Do what a client asks; called on the engine's loop. Never raises for what the client got wrong."""
         if isinstance(message, Submit):
             self._submit(message)
+        elif isinstance(message, SubmitScore):
+            self._score(message)
         elif isinstance(message, Abort):
             self._abort(message.request_id)
         elif isinstance(message, AskStats):
@@ -175,7 +183,19 @@ class EngineCore:
         except EngineOverloaded as error:
             self._refuse(served.request.request_id, error)
 
+    def _score(self, message: SubmitScore) -> None:
+        def answer(result: list[float] | ForktreeRuntimeError) -> None:
+            if isinstance(result, ForktreeRuntimeError):
+                self._refuse(message.request_id, result)
+            else:
+                self._emit([Scores(message.request_id, result)])
+
+        self._scoring.start(
+            message.request_id, message.prompt, message.trie, answer, namespace=message.namespace
+        )
+
     def _abort(self, request_id: int) -> None:
+        self._scoring.abort(request_id)
         served, task = self._compiling.pop(request_id, (None, None))
         if served is not None and task is not None:
             task.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ..execution.executor import Executor, StepFuture
 from ..execution.sampler import Logprob, StepResult, TokenMasks
 from ..request import IntArray, Request, Span, State, Step
 from ..scheduler import Scheduler
-from .messages import EngineMessage, Failed
+from .messages import EngineMessage, Failed, Output
 from .output import Finish, OutputStream, StopTooSlow
 
 log = logging.getLogger("forktree.engine")
@@ -29,12 +30,16 @@ log = logging.getLogger("forktree.engine")
 MAX_STALLS = 8  # one or two are natural; this many are a bug, better seen than waited for
 
 
+News = Output | Failed
+
+
 @dataclass(eq=False)
 class Served:
-    """A request and the output that grows from it."""
+    """A request, the output that grows from it, and who hears of it: `tell`, on the loop; None: the client."""
 
     request: Request
     output: OutputStream
+    tell: Callable[[News], None] | None = None
 
 
 class EngineLoop:
@@ -58,10 +63,10 @@ class EngineLoop:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def start(self, served: Served) -> None:
-        """Queue a request. Raises EngineOverloaded, changing nothing."""
-        self._scheduler.add(served.request)
-        self._served[served.request.request_id] = served
+    def start(self, *served: Served) -> None:
+        """Queue the requests of one call. Raises EngineOverloaded, changing nothing."""
+        self._scheduler.add(*(each.request for each in served))
+        self._served.update((each.request.request_id, each) for each in served)
         self._wake.set()
 
     def abort(self, request_id: int) -> None:
@@ -148,6 +153,8 @@ class EngineLoop:
             served.output.add_prompt_logprobs(prompt_logprobs)
             if failure is not None:
                 self._fail(served, failure.message, corrupt=failure.corrupt)
+            elif any(math.isnan(owed.logprob) for owed in prompt_logprobs):
+                self._fail(served, "the model's logits are not numbers (NaN)", corrupt=True)
             elif row is not None and token_id is not None:
                 self._take_token(served, token_id, result.logprobs[row])
             elif span.end == served.request.num_prompt and not served.request.params.max_new_tokens:
@@ -180,7 +187,7 @@ class EngineLoop:
 
     def _tell(self, served: Served, finish: Finish | None) -> None:
         if (output := served.output.take(finish)) is not None:
-            self._news.append(output)
+            self._send(served, output)
 
     def _fail(self, served: Served, message: str, *, corrupt: bool = False) -> None:
         """End one request with an error. `corrupt`: what it computed is not numbers, so the cache can't be trusted."""
@@ -195,7 +202,13 @@ class EngineLoop:
     def _drop(self, served: Served, error: ForktreeRuntimeError, *, keep: bool) -> None:
         self._served.pop(served.request.request_id, None)
         self._scheduler.finish(served.request, keep=keep)
-        self._news.append(Failed(served.request.request_id, *describe_error(error)))
+        self._send(served, Failed(served.request.request_id, *describe_error(error)))
+
+    def _send(self, served: Served, news: News) -> None:
+        if served.tell is not None:
+            served.tell(news)
+        else:
+            self._news.append(news)
 
     @contextmanager
     def _failing_all(self, what: str) -> Iterator[None]:
@@ -209,8 +222,9 @@ class EngineLoop:
     def _fail_all(self, message: str) -> None:
         """Nothing that was planned can be trusted: every request fails, the cache starts empty."""
         self._scheduler.reset()
-        self._news += [Failed(request_id, "RequestFailed", [message]) for request_id in self._served]
-        self._served.clear()
+        lost, self._served = self._served, {}
+        for request_id, served in lost.items():
+            self._send(served, Failed(request_id, "RequestFailed", [message]))
         self._flush_news()
 
     def _flush_news(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..sampling_params import SamplingParams
+from .token_trie import TokenTrie
 
 PROTOCOL_VERSION = 1
 
@@ -100,6 +101,15 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     namespace: bytes = b""
 
 
+class SubmitScore(msgspec.Struct, frozen=True, tag=True):
+    """Score the continuations in `trie`; without a prompt nothing predicts their first tokens, which count 0."""
+
+    request_id: int
+    prompt: list[int]
+    trie: TokenTrie
+    namespace: bytes = b""
+
+
 class Abort(msgspec.Struct, frozen=True, tag=True):
     request_id: int
 
@@ -116,7 +126,7 @@ class Close(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-ClientMessage = Submit | Abort | AskStats | Flush | Close
+ClientMessage = Submit | SubmitScore | Abort | AskStats | Flush | Close
 
 # -- engine -> client
 
@@ -158,6 +168,13 @@ class Output(msgspec.Struct, frozen=True, tag=True):
     kept_token_ids: list[int] | None = None
 
 
+class Scores(msgspec.Struct, frozen=True, tag=True):
+    """The log-probability of each node of a SubmitScore's trie, in nats."""
+
+    request_id: int
+    logprobs: list[float]
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """The request ended with an error: a class of runtime/errors.py and what it is made from."""
 
@@ -175,4 +192,4 @@ class Flushed(msgspec.Struct, frozen=True, tag=True):
     call_id: int
 
 
-EngineMessage = Progress | Ready | StartFailed | Output | Failed | Stats | Flushed
+EngineMessage = Progress | Ready | StartFailed | Output | Scores | Failed | Stats | Flushed
