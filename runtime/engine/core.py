@@ -190,9 +190,7 @@ class EngineCore:
             else:
                 self._emit([Scores(message.request_id, result)])
 
-        self._scoring.start(
-            message.request_id, message.prompt, message.trie, answer, namespace=message.namespace
-        )
+        self._scoring.start(message.request_id, message.prompt, message.trie, answer, namespace=message.namespace)
 
     def _abort(self, request_id: int) -> None:
         self._scoring.abort(request_id)

@@ -19,7 +19,7 @@ from forktree.grammar import GrammarError
 
 from ..errors import ForktreeRuntimeError, InvalidRequest, RequestFailed, describe_error
 from ..execution.executor import Executor, StepFuture
-from ..execution.sampler import Logprob, StepResult, TokenMasks
+from ..execution.sampler import NOT_NUMBERS, Logprob, StepResult, TokenMasks
 from ..request import IntArray, Request, Span, State, Step
 from ..scheduler import Scheduler
 from .messages import EngineMessage, Failed, Output
@@ -146,15 +146,18 @@ class EngineLoop:
             if span.request.state is State.ENDED:
                 continue  # a failed step before this one ended it
             failure = result.failures.get(row) if row is not None else None
+            if any(math.isnan(owed.logprob) for owed in prompt_logprobs):
+                failure = NOT_NUMBERS
             token_id = result.token_ids[row] if row is not None and failure is None else None
-            if not self._scheduler.land(span, token_id):
+            corrupt = failure is not None and failure.corrupt
+            if not self._scheduler.land(span, token_id, keep=not corrupt):
+                if corrupt:
+                    self._scheduler.flush()
                 continue
             served = self._served[span.request.request_id]
             served.output.add_prompt_logprobs(prompt_logprobs)
             if failure is not None:
                 self._fail(served, failure.message, corrupt=failure.corrupt)
-            elif any(math.isnan(owed.logprob) for owed in prompt_logprobs):
-                self._fail(served, "the model's logits are not numbers (NaN)", corrupt=True)
             elif row is not None and token_id is not None:
                 self._take_token(served, token_id, result.logprobs[row])
             elif span.end == served.request.num_prompt and not served.request.params.max_new_tokens:

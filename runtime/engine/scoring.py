@@ -47,9 +47,7 @@ class Scoring:
         self._loop, self._tokenizer, self._new_id = loop, tokenizer, new_id
         self._calls: dict[int, _Call] = {}
 
-    def start(
-        self, call_id: int, prompt: list[int], trie: TokenTrie, on_end: OnEnd, *, namespace: bytes = b""
-    ) -> None:
+    def start(self, call_id: int, prompt: list[int], trie: TokenTrie, on_end: OnEnd, *, namespace: bytes = b"") -> None:
         """Score the continuations that `trie` holds after `prompt`; without a prompt their first tokens count 0.
 
         `on_end` is called once, maybe at once: with the log-probability of every node, or with what went wrong."""

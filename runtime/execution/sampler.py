@@ -38,6 +38,9 @@ class Failure:
     corrupt: bool
 
 
+NOT_NUMBERS = Failure("the model's logits are not numbers (NaN)", corrupt=True)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenMasks:
     """Masks for some of the sampled rows of a step. Bit i of word i // 32, lowest first: 1 = token i is allowed."""
@@ -200,7 +203,7 @@ def _top(logprobs: torch.Tensor, count: int) -> list[tuple[float, int]]:
 
 def _why(logits: torch.Tensor) -> Failure:
     if torch.isnan(logits).any():
-        return Failure("the model's logits are not numbers (NaN)", corrupt=True)
+        return NOT_NUMBERS
     if torch.isposinf(logits).any():
         return Failure("a logit is infinite: repetition_penalty or logit_bias is too extreme for it", corrupt=False)
     return Failure("no token may come next: constraint, bias and min_new_tokens exclude each other", corrupt=False)

@@ -88,9 +88,12 @@ class Scheduler:
             self._release(request)
             request.move(State.ENDED)
 
-    def land(self, span: Span, token_id: int | None) -> bool:
-        """A span's step has run; `token_id` is what it sampled. False if the request had ended, which drops it."""
+    def land(self, span: Span, token_id: int | None, *, keep: bool = True) -> bool:
+        """A span's step has run; `token_id` is what it sampled. False if the request had ended, which drops it.
+
+        keep   False: what it computed does not enter the cache"""
         request = span.request
+        request.keep = request.keep and keep
         request.steps_in_flight -= 1
         if request.state is State.ENDING:
             if not request.steps_in_flight:

@@ -173,4 +173,9 @@ def test_several_tokens_may_be_scored_at_one_position() -> None:
     logits = torch.log(torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]))
     rows = [PromptRows(2, np.array([0, 0, 1, 1]), np.array([2, 0, 0, 2]), 0)]
     (scores,) = score_prompt(logits, rows)
-    assert [(s.token_id, round(float(np.exp(s.logprob)), 3)) for s in scores] == [(2, 0.5), (0, 0.2), (0, 0.6), (2, 0.1)]
+    assert [(s.token_id, round(float(np.exp(s.logprob)), 3)) for s in scores] == [
+        (2, 0.5),
+        (0, 0.2),
+        (0, 0.6),
+        (2, 0.1),
+    ]
