@@ -91,6 +91,9 @@ if TYPE_CHECKING:
         assistant_end as assistant_end,
     )
     from forktree.lang import (
+        exact_probability as exact_probability,
+    )
+    from forktree.lang import (
         flush_cache as flush_cache,
     )
     from forktree.lang import (
@@ -182,6 +185,7 @@ __all__ = [
     "assistant",
     "assistant_begin",
     "assistant_end",
+    "exact_probability",
     "flush_cache",
     "function",
     "gen",

@@ -25,6 +25,7 @@ from .api import (
 )
 from .choices import (
     ChoicesMethod,
+    exact_probability,
     greedy_token_selection,
     token_length_normalized,
     unconditional_likelihood_normalized,
@@ -83,6 +84,7 @@ __all__ = [
     "assistant",
     "assistant_begin",
     "assistant_end",
+    "exact_probability",
     "flush_cache",
     "function",
     "gen",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .choices import ChoicesMethod, token_length_normalized
+from .choices import METHODS, ChoicesMethod, draws, exact_probability, token_length_normalized
 from .constraints import checked_regex, checked_schema, dtype_constraint
 from .errors import ArgumentError
 from .nodes import Concat, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, caller_line, checked_text
@@ -52,7 +52,7 @@ def gen(
     return_text_in_logprobs: bool | None = None,
     dtype: type | str | None = None,
     choices: Sequence[str] | None = None,
-    choices_method: ChoicesMethod | None = None,
+    choices_method: ChoicesMethod | str | None = None,
     regex: str | None = None,
     json_schema: str | Mapping[str, Any] | type | None = None,
     *,
@@ -62,8 +62,8 @@ def gen(
 ) -> Node:
     """Generate text here and keep it as `s[name]`.  None takes the run's value, which by default is SGLang's.
 
-    choices      pick one of these instead (see select); temperature then defaults to 0, and what bounds or stops an
-                 output has nothing to act on
+    choices      pick one of these instead, by choices_method (see select); temperature then defaults to 0, and what
+                 bounds or stops an output has nothing to act on
     regex, json_schema, dtype
                  constrain the output; at most one.  json_schema is JSON text, a dict, or a type (pydantic model,
                  dataclass, ...); dtype is int, float, bool or str, and the variable is the text of such a value
@@ -130,14 +130,24 @@ def select(
     name: str | None = None,
     choices: Sequence[str] | None = None,
     temperature: float = 0.0,
-    choices_method: ChoicesMethod | None = None,
+    choices_method: ChoicesMethod | str | None = None,
     *,
     seed: int | None = None,
 ) -> Node:
-    """Pick one of `choices` and keep it as `s[name]`.
+    """Pick one of `choices` and keep it as `s[name]`.  All of them are scored in one request.
 
-    At temperature 0 the one that choices_method (token_length_normalized) ranks first, above 0 one drawn from its
-    distribution. s.get_meta_info(name) has the distribution and every choice's log-probability."""
+    temperature     0: the choice ranked first; above: one is drawn, from p^(1/temperature) renormalised
+    choices_method  ranks, and gives p; a method or its name:
+        exact_probability                    P(choice | prompt): the model's own, which favours short choices
+        token_length_normalized              mean log-probability per token, so that length does not count
+        greedy_token_selection               token by token, always into the likeliest next one
+        unconditional_likelihood_normalized  how much likelier the prompt makes the tokens of a choice
+                    None: at temperature 0 token_length_normalized, as in SGLang; above it exact_probability
+    seed            the same seed draws the same choice
+
+    s.get_meta_info(name)["probabilities"] has P(choice | prompt) of each over all of them, exact, whatever the method;
+    "distribution" what the method makes of it; "sequence_logprobs" log P(choice | prompt).  Choices may begin with
+    one another; one that is given twice counts twice.  Raises ArgumentError at the line that calls it."""
     where = _Where("select", name, caller_line())
     _check_name(name, where)
     if choices is None:
@@ -146,7 +156,7 @@ def select(
 
 
 def _select(
-    where: _Where, choices: Sequence[str], temperature: float, method: ChoicesMethod | None, seed: int | None
+    where: _Where, choices: Sequence[str], temperature: float, method: ChoicesMethod | str | None, seed: int | None
 ) -> Select:
     given: object = choices
     texts = tuple(given) if isinstance(given, (list, tuple, set, frozenset, range)) else ()
@@ -154,13 +164,20 @@ def _select(
         raise ArgumentError(f"choices: got {choices!r}, wanted a list of strings, none of them empty (in {where})")
     for text in texts:
         checked_text(text)
-    ranks_by: object = token_length_normalized if method is None else method
-    if not isinstance(ranks_by, ChoicesMethod):
-        raise ArgumentError(
-            f"choices_method: got {ranks_by!r}, wanted a ChoicesMethod such as token_length_normalized (in {where})"
-        )
     options = read_options({"temperature": temperature, "seed": seed}, where)
-    return Select(where.source, where.name, texts, options.temperature or 0.0, ranks_by, options.seed)
+    heat = options.temperature or 0.0
+    return Select(where.source, where.name, texts, heat, _choices_method(method, heat, where), options.seed)
+
+
+def _choices_method(given: object, temperature: float, where: _Where) -> ChoicesMethod:
+    if given is None:
+        return exact_probability if draws(temperature) else token_length_normalized
+    method = METHODS.get(given) if isinstance(given, str) else given
+    if not isinstance(method, ChoicesMethod):
+        raise ArgumentError(
+            f"choices_method: got {given!r}, wanted a method or one of {', '.join(METHODS)} (in {where})"
+        )
+    return method
 
 
 def system(expr: object = None) -> Concat:

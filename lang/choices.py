@@ -1,11 +1,11 @@
 """How select picks one of its options: pure functions over exact token log-probabilities.
 
-Here: SGLang's three methods, the distribution over the options that each implies, and drawing from it.
-Not here: asking a model for scores (executor).  Imports the protocol's Score only.
+Here: exact probabilities over the options, SGLang's three methods, and drawing.
+Not here: asking a model for scores (operations).  Imports the protocol's Score only.
 
-A method ranks: it names the best option and gives one log weight per option.  softmax(log weights) is the
-distribution reported in the meta info; at temperature 0 the best option is taken, at temperature t one is drawn from
-softmax(log weights / t)."""
+A method ranks: it names the best option and gives one log weight per option.  At temperature 0 the best option is
+taken, at temperature t one is drawn from softmax(log weights / t).  Whatever the method, the meta info has the exact
+probabilities of the options beside the distribution that the method implies, softmax(log weights)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from typing import Any
 from .backends.protocol import Score
 
 __all__ = [
+    "METHODS",
     "ChoicesMethod",
     "Ranking",
     "decide",
+    "draws",
+    "exact_probability",
     "greedy_token_selection",
     "softmax",
     "token_length_normalized",
@@ -49,6 +52,11 @@ class ChoicesMethod:
         return self.name
 
 
+def draws(temperature: float) -> bool:
+    """Whether an option is drawn at this temperature, or the best one taken."""
+    return temperature > 1e-5
+
+
 def softmax(log_weights: Sequence[float]) -> tuple[float, ...]:
     highest = max(log_weights)
     if highest == -math.inf:  # none can happen: all are equally (im)possible
@@ -64,6 +72,13 @@ def _mean(values: Sequence[float]) -> float:
 
 def _best(log_weights: Sequence[float]) -> int:
     return max(range(len(log_weights)), key=log_weights.__getitem__)  # the first of equals
+
+
+def _by_probability(scores: Sequence[Score], unconditional: Sequence[Score]) -> Ranking:
+    """log P(option | prompt).  P(option) is that of a text that begins with it: an option that is the beginning of
+    another is never less likely than that one."""
+    log_weights = tuple(math.fsum(score.logprobs) for score in scores)
+    return Ranking(_best(log_weights), log_weights)
 
 
 def _by_mean(scores: Sequence[Score], unconditional: Sequence[Score]) -> Ranking:
@@ -122,14 +137,21 @@ def _step(score: Score, depth: int) -> float:
     return score.logprobs[depth] if depth < len(score.logprobs) else _mean(score.logprobs)
 
 
+exact_probability = ChoicesMethod("exact_probability", _by_probability)
 token_length_normalized = ChoicesMethod("token_length_normalized", _by_mean)
 greedy_token_selection = ChoicesMethod("greedy_token_selection", _token_by_token)
 unconditional_likelihood_normalized = ChoicesMethod(
     "unconditional_likelihood_normalized", _by_gain_over_unconditional, needs_unconditional=True
 )
 
-METHODS: dict[str, ChoicesMethod] = {
-    each.name: each for each in (token_length_normalized, greedy_token_selection, unconditional_likelihood_normalized)
+METHODS = {
+    method.name: method
+    for method in (
+        token_length_normalized,
+        greedy_token_selection,
+        unconditional_likelihood_normalized,
+        exact_probability,
+    )
 }
 
 
@@ -143,19 +165,20 @@ def decide(
 ) -> tuple[int, dict[str, Any]]:
     """The index of the option taken, and what there is to know about it."""
     ranking = method(scores, unconditional)
-    if temperature <= 1e-5:
+    if not draws(temperature):
         index = ranking.best
     else:
         weights = softmax([each / temperature for each in ranking.log_weights])
         index = random.Random(seed).choices(range(len(choices)), weights)[0]
-    sequence_logprobs = [math.fsum(score.logprobs) for score in scores]
+    sequence_logprobs = _by_probability(scores, ()).log_weights
     meta: dict[str, Any] = {
         "choice": choices[index],
         "choice_index": index,
         "choices": list(choices),
         "choices_method": method.name,
+        "probabilities": list(softmax(sequence_logprobs)),  # exact P(option | prompt), over the options; sums to 1
         "distribution": list(softmax(ranking.log_weights)),  # of the method, at temperature 1; sums to 1
-        "sequence_logprobs": sequence_logprobs,  # exact log p(option | prompt), not normalised over the options
+        "sequence_logprobs": list(sequence_logprobs),  # exact log P(option | prompt), not normalised over the options
         "normalized_prompt_logprobs": [_mean(score.logprobs) for score in scores],
         "input_token_logprobs": [
             [[logprob, token_id, None] for logprob, token_id in zip(score.logprobs, score.token_ids, strict=True)]

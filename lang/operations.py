@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .backends.protocol import GenerateRequest, SamplingParams, Score
+from .backends.protocol import GenerateRequest
 from .choices import decide
 from .errors import BackendError, RoleError
 from .executor import Branch, Slot
@@ -145,7 +145,9 @@ class Choose:
         if len(scores) != len(choices) or not all(score.logprobs for score in scores):
             raise BackendError(f"the backend scored {len(scores)} of {len(choices)} choices, or some without tokens")
         if method.needs_unconditional and not unconditional:
-            unconditional = await _all_or_none(self._score_alone(branch, score) for score in scores)
+            unconditional = await branch.run.backend.score(None, choices)
+            if [len(alone.logprobs) for alone in unconditional] != [len(score.logprobs) for score in scores]:
+                raise BackendError("the backend scored other tokens without the prompt than after it")
         seed = _seed(self.node.seed, branch, index)
         chosen, meta = decide(choices, scores, unconditional, method, self.node.temperature, seed)
         branch.text.add_generated(choices[chosen], scores[chosen].token_ids)
@@ -155,25 +157,6 @@ class Choose:
         if self.slot.feed is not None:
             self.slot.feed.push(choices[chosen], meta)
             self.slot.feed.close()
-
-    @staticmethod
-    async def _score_alone(branch: Branch, score: Score) -> Score:
-        """The same tokens with nothing before them; the first token of all has no probability and counts 0."""
-        request = GenerateRequest(
-            prompt=(score.token_ids,),
-            sampling=SamplingParams(max_new_tokens=0),
-            return_logprob=True,
-            logprob_start_len=0,
-            request_id=branch.run.next_request_id(),
-        )
-        output = Output(request, with_text=False)
-        async with contextlib.aclosing(branch.run.backend.generate(request)) as chunks:
-            async for chunk in chunks:
-                output.add(chunk)
-        entries = output.prompt_logprobs[-len(score.token_ids) :]  # a model that begins with BOS reports one more
-        if len(entries) != len(score.token_ids):
-            raise BackendError(f"the backend gave {len(entries)} log-probabilities for {len(score.token_ids)} tokens")
-        return Score(score.token_ids, tuple(entry.logprob or 0.0 for entry in entries))
 
     def abandon(self, error: BaseException) -> None:
         self.slot.fail(error)

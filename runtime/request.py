@@ -55,7 +55,10 @@ class Request:
     pages             page ids; the first num_shared_pages belong to the radix tree, the rest to this request
     node              the tree node this request has locked: where its shared pages end
     num_admitted      tokens that were known when the request last began to run: what it prefills
-    logprob_next      first prompt position whose log-probability is still owed; None: none is
+    num_inherited     prompt tokens that another request of the same call brings, and that count there
+    logprob_next      first prompt position at which log-probabilities are still owed; None: none are
+    asked             of which tokens, at each of the last len(asked) positions up to the one past the prompt's end;
+                      None: at each position of the prompt's own token
     """
 
     request_id: int
@@ -66,7 +69,9 @@ class Request:
     seed: int
     eos_token_ids: tuple[int, ...]
     namespace: bytes = b""
+    num_inherited: int = 0
     logprob_next: int | None = None
+    asked: list[IntArray] | None = None
     return_logprob: bool = False
     num_top_logprobs: int = 0
     matcher: Matcher | None = None
@@ -119,9 +124,14 @@ class Request:
         return self.computed < self.num_prompt or (self.wants_token and self.computed < self.length)
 
     @property
+    def logprob_stop(self) -> int:
+        """Past the last position at which log-probabilities can be owed."""
+        return self.num_prompt + (self.asked is not None)
+
+    @property
     def least_recompute(self) -> int:
         """Where computing starts at the latest, even on a full prefix hit: the last token's logits are always wanted,
-        and those before each prompt position whose log-probability is owed."""
+        and those before each prompt position at which log-probabilities are owed."""
         start = self.length - 1
         if self.logprob_next is not None and self.logprob_next < self.num_prompt:
             start = min(start, max(self.logprob_next - 1, 0))
@@ -151,7 +161,7 @@ class Span:
                  are computed again only for their logits
     samples      whether a token is sampled from the last row
     position     of the token that is sampled, counted from the first output token
-    logprobs     prompt positions whose log-probabilities this span yields; the row before each holds its logits
+    logprobs     prompt positions at which this span yields log-probabilities; the row before each holds its logits
     """
 
     request: Request

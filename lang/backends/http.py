@@ -97,8 +97,9 @@ class RuntimeEndpoint:
                 num_ids += len(chunk.token_ids)
                 yield chunk
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
-        body = {"prompt_parts": _parts(prompt), "continuations": list(continuations)}
+    async def score(self, prompt: Prompt | None, continuations: Sequence[str]) -> list[Score]:
+        before = {"unconditional": True} if prompt is None else {"prompt_parts": _parts(prompt)}
+        body = {**before, "continuations": list(continuations)}
         found = await self._call("POST", "/score", body)
         return [Score(tuple(each["token_ids"]), tuple(each["logprobs"])) for each in _field(found, "scores")]
 

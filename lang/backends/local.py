@@ -69,9 +69,10 @@ class LocalBackend:
             else:
                 yield _chunk(await self.engine.agenerate(prompt, sampling, **options))
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+    async def score(self, prompt: Prompt | None, continuations: Sequence[str]) -> list[Score]:
+        before = None if prompt is None else _one_prompt(prompt)
         with _as_backend_errors():
-            scores = await self.engine.ascore(_one_prompt(prompt), list(continuations))
+            scores = await self.engine.ascore(before, list(continuations))
         return [Score(tuple(score.token_ids), tuple(score.logprobs)) for score in scores]
 
     async def commit(self, prompt: Prompt) -> None:
@@ -234,7 +235,7 @@ class BackendOnFirstUse:
             async for chunk in chunks:
                 yield chunk
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+    async def score(self, prompt: Prompt | None, continuations: Sequence[str]) -> list[Score]:
         return await (await self._backend()).score(prompt, continuations)
 
     async def commit(self, prompt: Prompt) -> None:

@@ -203,9 +203,12 @@ class Backend(Protocol):
         """Yield at least one chunk; the last one has a finish_reason."""
         ...
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
-        """One Score per continuation, in order.  The prompt's tokens are computed once for all of them.  No
-        continuation is empty."""
+    async def score(self, prompt: Prompt | None, continuations: Sequence[str]) -> list[Score]:
+        """One Score per continuation, in order.  What they share is computed once: the prompt, and common beginnings.
+        No continuation is empty; one may be the beginning of another, or the same.
+
+        An empty prompt stands for the beginning of a text.  None: nothing stands before at all, so nothing predicts
+        the first token of a continuation, which counts 0.0."""
         ...
 
     async def commit(self, prompt: Prompt) -> None:

@@ -6,7 +6,7 @@ Imported by the Engine facade; no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,8 @@ import msgspec
 
 from ..errors import ContextLengthExceeded, InvalidRequest
 from ..sampling_params import SamplingParams, require_text
-from .messages import ModelInfo, Submit
+from .messages import ModelInfo, Submit, SubmitScore
+from .token_trie import TokenTrie
 
 MAX_TOP_LOGPROBS = 128
 _SEED_STEP = 0x9E3779B97F4A7C15  # between the seeds of the n outputs of one call
@@ -83,13 +84,9 @@ class Call:
             raise InvalidRequest("prompt", "is empty; a model needs at least one token to go on from")
         if len(prompt) + (params.max_new_tokens > 0) > info.context_length:
             raise ContextLengthExceeded(len(prompt), info.context_length)
-        for field, ids in (
-            ("prompt", prompt),
-            ("logit_bias", params.logit_bias),
-            ("stop_token_ids", params.stop_token_ids),
-        ):
-            if ids and not (min(ids) >= 0 and max(ids) < info.vocab_size):
-                raise InvalidRequest(field, f"token ids must lie from 0 to {info.vocab_size - 1}")
+        _require_ids("prompt", prompt, info)
+        _require_ids("logit_bias", params.logit_bias, info)
+        _require_ids("stop_token_ids", params.stop_token_ids, info)
         most = info.context_length - len(prompt)
         if params.max_new_tokens > most:
             params = _with(params, max_new_tokens=most, min_new_tokens=min(params.min_new_tokens, most))
@@ -117,10 +114,26 @@ class Call:
         )
 
 
-def scoring(num_prompt: int) -> Call:
-    """The call that scores the tokens from position `num_prompt` on and generates nothing."""
-    params = SamplingParams(max_new_tokens=0, temperature=0.0)
-    return Call(params, True, num_prompt, 0, b"", None, live=False)
+def scoring(
+    request_id: int, prompt: list[int], continuations: list[list[int]], info: ModelInfo, cache_salt: str
+) -> SubmitScore:
+    """The message that scores continuations. Raises InvalidRequest for what the model can't compute."""
+    require_text("cache_salt", cache_salt)
+    for i, continuation in enumerate(continuations):
+        if not continuation:
+            raise InvalidRequest("continuations", f"number {i} is empty; there is nothing to score")
+    _require_ids("prompt", prompt, info)
+    for continuation in continuations:
+        _require_ids("continuations", continuation, info)
+    longest = len(prompt) + max(map(len, continuations), default=0)
+    if longest > info.context_length:
+        raise ContextLengthExceeded(longest, info.context_length)
+    return SubmitScore(request_id, prompt, TokenTrie.of(continuations), cache_salt.encode())
+
+
+def _require_ids(field: str, ids: Collection[int], info: ModelInfo) -> None:
+    if ids and not (min(ids) >= 0 and max(ids) < info.vocab_size):
+        raise InvalidRequest(field, f"token ids must lie from 0 to {info.vocab_size - 1}")
 
 
 def _require_int(field: str, value: object, low: int, high: int) -> None:

@@ -22,16 +22,17 @@ from .messages import (
     EngineStats,
     Failed,
     Flush,
-    Flushed,
     ModelInfo,
     Output,
     ProgramNews,
     Progress,
     Ready,
     RunProgram,
+    Scores,
     StartFailed,
     Stats,
     Submit,
+    SubmitScore,
 )
 from .transport import Transport
 
@@ -126,13 +127,23 @@ class EngineClient:
         if known is not None and not over and self.is_alive:
             self._transport.send(AbortProgram(call_id))
 
+    def score(self, message: SubmitScore) -> Future[list[float]]:
+        """One log-probability for each node of the trie. Cancelling the future ends the request. Raises EngineDead."""
+        request_id = message.request_id
+        future = self._call(request_id)
+        future.add_done_callback(lambda done: self._transport.send(Abort(request_id)) if done.cancelled() else None)
+        self._transport.send(message)
+        return future
+
     def stats(self) -> Future[EngineStats]:
-        call_id, future = self._new_call()
+        call_id = self.new_id()
+        future = self._call(call_id)
         self._transport.send(AskStats(call_id))
         return future
 
     def flush(self) -> Future[None]:
-        call_id, future = self._new_call()
+        call_id = self.new_id()
+        future = self._call(call_id)
         self._transport.send(Flush(call_id))
         return future
 
@@ -141,13 +152,13 @@ class EngineClient:
         self._end("the engine was closed")
         self._transport.close()
 
-    def _new_call(self) -> tuple[int, Future[Any]]:
-        call_id, future = self.new_id(), Future[Any]()
+    def _call(self, call_id: int) -> Future[Any]:
+        future = Future[Any]()
         with self._lock:
             if self._dead is not None:
                 raise EngineDead(str(self._dead))
             self._calls[call_id] = future
-        return call_id, future
+        return future
 
     # -- on the transport's thread ------------------------------------------------------------------------------------
 
@@ -161,7 +172,7 @@ class EngineClient:
                 if program is not None:
                     program(message)
             elif isinstance(message, Failed):
-                self._deliver(message.request_id, make_error(message.kind, message.args), last=True)
+                self._fail(message.request_id, make_error(message.kind, message.args))
             elif isinstance(message, Progress):
                 self._show(message)
             elif isinstance(message, Ready):
@@ -169,8 +180,10 @@ class EngineClient:
                 self._ready.set_result(message.info)
             elif isinstance(message, StartFailed):
                 self._ready.set_exception(make_error(message.kind, message.args))
+            elif isinstance(message, Scores):
+                self._answer(message.request_id, message.logprobs)
             else:
-                self._answer(message)
+                self._answer(message.call_id, message.stats if isinstance(message, Stats) else None)
 
     def _show(self, progress: Progress) -> None:
         """A callback that fails must not take the thread with it on which every answer arrives."""
@@ -185,11 +198,19 @@ class EngineClient:
         if sink is not None:  # None: aborted meanwhile
             sink(news)
 
-    def _answer(self, message: Stats | Flushed) -> None:
+    def _answer(self, call_id: int, result: Any) -> None:
         with self._lock:
-            future = self._calls.pop(message.call_id, None)
+            future = self._calls.pop(call_id, None)
         if future is not None and future.set_running_or_notify_cancel():
-            future.set_result(message.stats if isinstance(message, Stats) else None)
+            future.set_result(result)
+
+    def _fail(self, request_id: int, error: ForktreeRuntimeError) -> None:
+        with self._lock:
+            future = self._calls.pop(request_id, None)
+        if future is None:
+            self._deliver(request_id, error, last=True)
+        elif future.set_running_or_notify_cancel():
+            future.set_exception(error)
 
     def _on_death(self, how: str) -> None:
         if not self._ready.done():

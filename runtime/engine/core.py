@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import torch
 
@@ -21,6 +22,7 @@ from ..errors import (
     EngineOverloaded,
     ForktreeRuntimeError,
     InvalidRequest,
+    RequestFailed,
     describe_error,
 )
 from ..execution.executor import TorchExecutor
@@ -31,7 +33,7 @@ from ..models.causal_lm import CausalLM
 from ..request import Request
 from ..scheduler import Scheduler
 from .constraints import Constraints
-from .loop import EngineLoop, Served
+from .loop import EngineLoop, News, Served
 from .messages import (
     Abort,
     AbortProgram,
@@ -43,17 +45,19 @@ from .messages import (
     Flush,
     Flushed,
     ModelInfo,
-    Output,
     Progress,
     Ready,
     RunProgram,
+    Scores,
     Stats,
     Submit,
+    SubmitScore,
 )
 from .output import Finish, OutputStream
 from .programs import ProgramRunner
 from .prompt_text import TextEncoder
 from .prompts import make_chat_template
+from .scoring import OnEnd, Scoring
 from .tokenizer import Tokenizer
 
 log = logging.getLogger("forktree.engine")
@@ -67,7 +71,7 @@ class EngineCore:
     """One engine on one asyncio loop. `emit` gets the news of a step, as one list."""
 
     def __init__(self, config: EngineConfig, files: ModelFiles, emit: Emit) -> None:
-        self._tell_client = emit
+        self._emit = emit
         self._started = time.monotonic()
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -99,7 +103,9 @@ class EngineCore:
         )
         self._constraints = Constraints(self._tokenizer, files.eos_token_ids)
         mask_words = -(-self._tokenizer.vocab_size // 32)
-        self._loop = EngineLoop(self._scheduler, self._executor, self._emit, mask_words=mask_words)
+        self._loop = EngineLoop(self._scheduler, self._executor, emit, mask_words=mask_words)
+        self._internal_ids = count(-1, -1)  # of requests that no client knows by itself
+        self._scoring = Scoring(self._loop, self._tokenizer, self._internal_ids.__next__)
         self._overlap = config.overlap
         self._compiling: dict[int, tuple[Served, asyncio.Task[None]]] = {}
         self._max_queued = config.max_queued_requests
@@ -107,7 +113,8 @@ class EngineCore:
         self._info = self._describe(files, model, config, num_pages)
         encoder = TextEncoder(self._tokenizer, self._info)
         room = config.max_running_requests + config.max_queued_requests // 2  # the rest is for requests by themselves
-        self._programs = ProgramRunner(self, emit, encoder, self._info, max_requests=room)
+        new_id = self._internal_ids.__next__
+        self._programs = ProgramRunner(self, emit, encoder, self._info, new_id, max_requests=room)
 
     async def run(self) -> None:
         """Say that the engine is ready, then serve until close."""
@@ -125,6 +132,8 @@ class EngineCore:
         """Do what a client asks; called on the engine's loop. Never raises for what the client got wrong."""
         if isinstance(message, Submit):
             self.submit(message)
+        elif isinstance(message, SubmitScore):
+            self.score(message)
         elif isinstance(message, Abort):
             self.abort(message.request_id)
         elif isinstance(message, RunProgram):
@@ -141,15 +150,15 @@ class EngineCore:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def submit(self, message: Submit) -> None:
-        """Start a request; its news are emitted, an error that keeps it from starting too."""
+    def submit(self, message: Submit, tell: Callable[[News], None] | None = None) -> None:
+        """Start a request; `tell`, or the client, gets its news, an error that keeps it from starting too."""
         request = self._request(message)
-        served = Served(request, OutputStream(request, self._tokenizer, stream=message.stream))
+        served = Served(request, OutputStream(request, self._tokenizer, stream=message.stream), tell)
         if not message.params.constraint_field:
             self._start(served)
         elif len(self._compiling) >= self._max_queued:
             overloaded = EngineOverloaded(f"{len(self._compiling)} constraints wait to be compiled; try again later")
-            self._refuse(message.request_id, overloaded)
+            self._refuse(message.request_id, overloaded, tell)
         else:
             task = asyncio.get_running_loop().create_task(self._compile_then_start(served))
             self._compiling[message.request_id] = served, task
@@ -172,11 +181,12 @@ class EngineCore:
         try:
             grammar = await self._constraints.compile(request.params)
         except InvalidRequest as error:
-            self._refuse(request.request_id, error)
+            self._refuse(request.request_id, error, served.tell)
             return
         except Exception:
             log.exception("compiling a constraint failed")
-            self._emit([Failed(request.request_id, "RequestFailed", ["compiling the constraint failed; see the log"])])
+            failed = RequestFailed("compiling the constraint failed; see the engine's log")
+            self._refuse(request.request_id, failed, served.tell)
             return
         if grammar is not None:
             request.matcher = grammar.matcher()
@@ -186,35 +196,39 @@ class EngineCore:
         try:
             self._loop.start(served)
         except EngineOverloaded as error:
-            self._refuse(served.request.request_id, error)
+            self._refuse(served.request.request_id, error, served.tell)
+
+    def score(self, message: SubmitScore, answer: OnEnd | None = None) -> None:
+        """Score continuations; `answer`, or the client, gets the log-probabilities of the trie's nodes, or an error."""
+
+        def tell_client(result: list[float] | ForktreeRuntimeError) -> None:
+            if isinstance(result, ForktreeRuntimeError):
+                self._refuse(message.request_id, result)
+            else:
+                self._emit([Scores(message.request_id, result)])
+
+        on_end = answer or tell_client
+        self._scoring.start(message.request_id, message.prompt, message.trie, on_end, namespace=message.namespace)
 
     def abort(self, request_id: int) -> None:
         """End a request that runs, waits or is being compiled; ids that are not known any more are harmless."""
+        self._scoring.abort(request_id)
         served, task = self._compiling.pop(request_id, (None, None))
         if served is not None and task is not None:
             task.cancel()
             output = served.output.take(Finish("abort"))
             assert output is not None
-            self._emit([output])
+            self._send(output, served.tell)
         self._loop.abort(request_id)
 
-    def _emit(self, messages: list[EngineMessage]) -> None:
-        """To the client; news of requests that a program made, to the program."""
-        if self._programs.idle:
-            self._tell_client(messages)
-            return
-        others: list[EngineMessage] = []
-        for message in messages:
-            if isinstance(message, (Output, Failed)) and message.request_id < 0:
-                self._programs.take(message)
-            else:
-                others.append(message)
-        if others:
-            self._tell_client(others)
+    def _refuse(self, request_id: int, error: ForktreeRuntimeError, tell: Callable[[News], None] | None = None) -> None:
+        self._send(Failed(request_id, *describe_error(error)), tell)
 
-    def _refuse(self, request_id: int, error: ForktreeRuntimeError) -> None:
-        kind, args = describe_error(error)
-        self._emit([Failed(request_id, kind, args)])
+    def _send(self, news: News, tell: Callable[[News], None] | None) -> None:
+        if tell is not None:
+            tell(news)
+        else:
+            self._emit([news])
 
     # -- what it is, how it is ----------------------------------------------------------------------------------------
 

@@ -19,17 +19,19 @@ from ..errors import ForktreeRuntimeError, InvalidRequest
 from ..sampling_params import SamplingParams
 from .call import Call, scoring
 from .client import EngineClient, News, OnProgress
-from .messages import EngineStats, ModelInfo
+from .messages import EngineStats, ModelInfo, SubmitScore
 from .program_call import ProgramCall
 from .program_plan import ProgramPlan
 from .progress import default_progress
 from .prompts import Prompt, Prompts
 from .results import Completion, Delta, ProgramEvent, Score, gather
+from .token_trie import TokenTrie
 from .transport import ProcessTransport, ThreadTransport
 
 LONG_TEXT = 20_000  # characters; longer ones are tokenised off the event loop
 
 Sampling = SamplingParams | Mapping[str, Any] | None
+Continuations = Sequence[str] | Sequence[Sequence[int]]
 
 
 class Engine:
@@ -162,29 +164,31 @@ class Engine:
 
     # -- scoring ------------------------------------------------------------------------------------------------------
 
-    def score(self, prompt: Prompt, continuations: Sequence[str] | Sequence[Sequence[int]]) -> list[Score]:
-        """How likely each continuation is after `prompt`: log-probabilities of its tokens, the prompt computed once.
+    def score(self, prompt: Prompt | None, continuations: Continuations, *, cache_salt: str = "") -> list[Score]:
+        """How likely each continuation is after `prompt`: exact log-probabilities of its tokens, in one request.
 
-        Each continuation is tokenised by itself. An empty prompt stands for the beginning of a text."""
-        head, tails = self._encode_scored(prompt, continuations)
-        streams = [self._stream([*head, *tail], scoring(len(head))) for tail in tails]
-        return [_score(tail, gather(list(stream))) for tail, stream in zip(tails, streams, strict=True)]
+        Each continuation is tokenised by itself. The prompt is computed once, and so is what continuations share. An
+        empty prompt stands for the beginning of a text; None for nothing at all: no first token has a probability then,
+        it counts 0."""
+        message = self._scored(prompt, continuations, cache_salt)
+        future = self._client.score(message)
+        try:
+            return _scores(message.trie, future.result())
+        finally:
+            future.cancel()  # for KeyboardInterrupt; one that is done stays as it is
 
-    async def ascore(self, prompt: Prompt, continuations: Sequence[str] | Sequence[Sequence[int]]) -> list[Score]:
-        """`score` for event loops."""
-        head, tails = await asyncio.to_thread(self._encode_scored, prompt, continuations)
-        calls = [self._acomplete([*head, *tail], scoring(len(head))) for tail in tails]
-        return [_score(tail, done) for tail, done in zip(tails, await asyncio.gather(*calls), strict=True)]
+    async def ascore(self, prompt: Prompt | None, continuations: Continuations, *, cache_salt: str = "") -> list[Score]:
+        """`score` for event loops; cancelling it aborts the request."""
+        if _is_long(prompt or "") or _is_long(continuations):
+            message = await asyncio.to_thread(self._scored, prompt, continuations, cache_salt)
+        else:
+            message = self._scored(prompt, continuations, cache_salt)
+        return _scores(message.trie, await asyncio.wrap_future(self._client.score(message)))
 
-    def _encode_scored(
-        self, prompt: Prompt, continuations: Sequence[str] | Sequence[Sequence[int]]
-    ) -> tuple[list[int], list[list[int]]]:
-        head = self._prompts.encode(prompt) or self._prompts.start_ids()
+    def _scored(self, prompt: Prompt | None, continuations: Continuations, cache_salt: str) -> SubmitScore:
+        before = [] if prompt is None else self._prompts.encode(prompt) or self._prompts.start_ids()
         tails = [self._prompts.encode_continuation(tail) for tail in continuations]
-        for i, tail in enumerate(tails):
-            if not tail:
-                raise InvalidRequest("continuations", f"number {i} is empty; there is nothing to score")
-        return head, tails
+        return scoring(self._client.new_id(), before, tails, self._info, cache_salt)
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
@@ -323,8 +327,8 @@ def _by_index(deltas: list[Delta]) -> list[Completion]:
     return [gather([delta for delta in deltas if delta.index == index]) for index in range(num_outputs)]
 
 
-def _score(tail: list[int], done: Completion) -> Score:
-    return Score(tail, [entry.logprob for entry in done.prompt_logprobs or () if entry.logprob is not None])
+def _scores(trie: TokenTrie, logprobs: list[float]) -> list[Score]:
+    return [Score(ids, values) for ids, values in zip(trie.along(trie.tokens), trie.along(logprobs), strict=True)]
 
 
 def _one_output(call: Call) -> Call:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ from forktree.grammar import GrammarError
 
 from ..errors import ForktreeRuntimeError, InvalidRequest, RequestFailed, describe_error
 from ..execution.executor import Executor, StepFuture
-from ..execution.sampler import Logprob, StepResult, TokenMasks
+from ..execution.sampler import NOT_NUMBERS, Logprob, StepResult, TokenMasks
 from ..request import IntArray, Request, Span, State, Step
 from ..scheduler import Scheduler
-from .messages import EngineMessage, Failed
+from .messages import EngineMessage, Failed, Output
 from .output import Finish, OutputStream, StopTooSlow
 
 log = logging.getLogger("forktree.engine")
@@ -29,12 +30,16 @@ log = logging.getLogger("forktree.engine")
 MAX_STALLS = 8  # one or two are natural; this many are a bug, better seen than waited for
 
 
+News = Output | Failed
+
+
 @dataclass(eq=False)
 class Served:
-    """A request and the output that grows from it."""
+    """A request, the output that grows from it, and who hears of it: `tell`, on the loop; None: the client."""
 
     request: Request
     output: OutputStream
+    tell: Callable[[News], None] | None = None
 
 
 class EngineLoop:
@@ -58,10 +63,10 @@ class EngineLoop:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def start(self, served: Served) -> None:
-        """Queue a request. Raises EngineOverloaded, changing nothing."""
-        self._scheduler.add(served.request)
-        self._served[served.request.request_id] = served
+    def start(self, *served: Served) -> None:
+        """Queue the requests of one call. Raises EngineOverloaded, changing nothing."""
+        self._scheduler.add(*(each.request for each in served))
+        self._served.update((each.request.request_id, each) for each in served)
         self._wake.set()
 
     def abort(self, request_id: int) -> None:
@@ -141,8 +146,13 @@ class EngineLoop:
             if span.request.state is State.ENDED:
                 continue  # a failed step before this one ended it
             failure = result.failures.get(row) if row is not None else None
+            if any(math.isnan(owed.logprob) for owed in prompt_logprobs):
+                failure = NOT_NUMBERS
             token_id = result.token_ids[row] if row is not None and failure is None else None
-            if not self._scheduler.land(span, token_id):
+            corrupt = failure is not None and failure.corrupt
+            if not self._scheduler.land(span, token_id, keep=not corrupt):
+                if corrupt:
+                    self._scheduler.flush()
                 continue
             served = self._served[span.request.request_id]
             served.output.add_prompt_logprobs(prompt_logprobs)
@@ -180,7 +190,7 @@ class EngineLoop:
 
     def _tell(self, served: Served, finish: Finish | None) -> None:
         if (output := served.output.take(finish)) is not None:
-            self._news.append(output)
+            self._send(served, output)
 
     def _fail(self, served: Served, message: str, *, corrupt: bool = False) -> None:
         """End one request with an error. `corrupt`: what it computed is not numbers, so the cache can't be trusted."""
@@ -195,7 +205,13 @@ class EngineLoop:
     def _drop(self, served: Served, error: ForktreeRuntimeError, *, keep: bool) -> None:
         self._served.pop(served.request.request_id, None)
         self._scheduler.finish(served.request, keep=keep)
-        self._news.append(Failed(served.request.request_id, *describe_error(error)))
+        self._send(served, Failed(served.request.request_id, *describe_error(error)))
+
+    def _send(self, served: Served, news: News) -> None:
+        if served.tell is not None:
+            served.tell(news)
+        else:
+            self._news.append(news)
 
     @contextmanager
     def _failing_all(self, what: str) -> Iterator[None]:
@@ -209,15 +225,15 @@ class EngineLoop:
     def _fail_all(self, message: str) -> None:
         """Nothing that was planned can be trusted: every request fails, the cache starts empty."""
         self._scheduler.reset()
-        self._news += [Failed(request_id, "RequestFailed", [message]) for request_id in self._served]
-        self._served.clear()
+        lost, self._served = self._served, {}
+        for request_id, served in lost.items():
+            self._send(served, Failed(request_id, "RequestFailed", [message]))
         self._flush_news()
 
     def _flush_news(self) -> None:
-        """Who hears news may start and end requests at once, and so make more of them."""
-        news, self._news = self._news, []
-        if news:
-            self._emit(news)
+        if self._news:
+            self._emit(self._news)
+            self._news = []
 
     # -- masks --------------------------------------------------------------------------------------------------------
 

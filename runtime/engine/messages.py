@@ -12,6 +12,7 @@ import msgspec
 
 from ..sampling_params import SamplingParams
 from .program_plan import PlanNode
+from .token_trie import TokenTrie
 
 PROTOCOL_VERSION = 1
 
@@ -101,6 +102,15 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     namespace: bytes = b""
 
 
+class SubmitScore(msgspec.Struct, frozen=True, tag=True):
+    """Score the continuations in `trie`; without a prompt nothing predicts their first tokens, which count 0."""
+
+    request_id: int
+    prompt: list[int]
+    trie: TokenTrie
+    namespace: bytes = b""
+
+
 class Abort(msgspec.Struct, frozen=True, tag=True):
     request_id: int
 
@@ -135,7 +145,7 @@ class Close(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-ClientMessage = Submit | Abort | RunProgram | AbortProgram | AskStats | Flush | Close
+ClientMessage = Submit | SubmitScore | Abort | RunProgram | AbortProgram | AskStats | Flush | Close
 
 # -- engine -> client
 
@@ -204,6 +214,13 @@ class ProgramNews(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     error: tuple[str, list[Any]] | None = None
 
 
+class Scores(msgspec.Struct, frozen=True, tag=True):
+    """The log-probability of each node of a SubmitScore's trie, in nats."""
+
+    request_id: int
+    logprobs: list[float]
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """The request ended with an error: a class of runtime/errors.py and what it is made from."""
 
@@ -221,4 +238,4 @@ class Flushed(msgspec.Struct, frozen=True, tag=True):
     call_id: int
 
 
-EngineMessage = Progress | Ready | StartFailed | Output | ProgramNews | Failed | Stats | Flushed
+EngineMessage = Progress | Ready | StartFailed | Output | ProgramNews | Scores | Failed | Stats | Flushed

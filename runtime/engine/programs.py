@@ -1,7 +1,7 @@
 """Runs whole programs next to the scheduler: a node starts in the turn in which what it needs has ended.
 
 Here: ProgramRunner, which turns nodes into requests of the engine and their news into further nodes.
-Not here: plans (program_plan.py), requests (core.py).  Imported by core.py; one thread, the engine loop's; no torch.
+Not here: plans (program_plan.py), requests (core.py).  Imported by core.py; one thread, the engine loop's.
 
 A program's item is one set of arguments.  Items start in their order, as many at a time as the engine takes well; a
 node that is ready waits in a queue in which the longest chains of calls still to come go first."""
@@ -12,14 +12,17 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 
-from ..errors import ForktreeRuntimeError, InvalidRequest, describe_error
+from ..errors import ForktreeRuntimeError as Error
+from ..errors import InvalidRequest, describe_error
 from .call import Call, scoring
 from .choices import decide, needs_alone
+from .loop import News
 from .messages import (
     AbortProgram,
     EngineMessage,
@@ -30,17 +33,21 @@ from .messages import (
     RunProgram,
     ScoredChoice,
     Submit,
+    SubmitScore,
 )
 from .program_plan import PlanNode, ProgramPlan, Reference
 from .prompt_text import PromptText, TextEncoder
+from .scoring import OnEnd
 
 MAX_ITEMS_AT_A_TIME = 256
 
 
 class Requests(Protocol):
-    """The engine as a program's nodes use it.  News of a request arrive at ProgramRunner.take."""
+    """The engine as a program's nodes use it.  `tell` and `answer` may be called at once, while the call still runs."""
 
-    def submit(self, message: Submit) -> None: ...
+    def submit(self, message: Submit, tell: Callable[[News], None]) -> None: ...
+
+    def score(self, message: SubmitScore, answer: OnEnd) -> None: ...
 
     def abort(self, request_id: int) -> None: ...
 
@@ -54,22 +61,19 @@ class ProgramRunner:
         emit: Callable[[list[EngineMessage]], None],
         encoder: TextEncoder,
         info: ModelInfo,
+        new_id: Callable[[], int],
         *,
         max_requests: int,
     ) -> None:
         self._requests, self._emit, self._encoder, self._info = requests, emit, encoder, info
         self._max_requests = max(1, max_requests)
         self._programs: dict[int, _Program] = {}
-        self._serving: dict[int, tuple[_Item, _Running]] = {}  # by request id, which is negative: no client's is
-        self._ids = itertools.count(-1, -1)
+        self._new_id = new_id
+        self._serving: set[int] = set()  # ids of the requests that are under way
         self._ready: list[tuple[int, int, _Item, int]] = []  # heap: (-calls still to come, age, item, node)
         self._ages = itertools.count()
         self._starting = False
         self._full = False  # the engine's queue was full a moment ago
-
-    @property
-    def idle(self) -> bool:
-        return not self._programs
 
     def run(self, message: RunProgram) -> None:
         program = _Program(message, ProgramPlan(message.nodes))
@@ -96,28 +100,50 @@ class ProgramRunner:
             self._end_if_done(active)
         self._start_ready()
 
-    def take(self, news: Output | Failed) -> None:
-        """News of a request that `submit` started."""
-        found = self._serving.get(news.request_id)
-        if found is None:  # aborted meanwhile
+    def _hear(self, item: _Item, running: _Running, number: int, news: News) -> None:
+        """News of request `number` of a gen."""
+        if news.request_id not in self._serving:  # aborted meanwhile
             return
-        item, running = found
         if isinstance(news, Failed):
-            del self._serving[news.request_id]
-            if news.kind == "EngineOverloaded" and self._serving:
-                self._put_off(item, running)  # others fill the queue; it gets another turn at our next news
-                return
-            else:
-                self._fail(item, running.node, news.kind, news.args)
+            self._serving.discard(news.request_id)
+            self._request_failed(item, running, news.kind, news.args)
         else:
             if news.finish_reason is not None:
-                del self._serving[news.request_id]
-            running.take(news)
-            if running.is_score:
-                self._finish_score(item, running)
-            else:
-                self._pass_on(item, running, news)
+                self._serving.discard(news.request_id)
+            running.take(number, news)
+            self._emit([item.news(running, output=number, delta=news)])
+            if running.done:
+                first = running.outputs[0]
+                item.texts[running.node] = [output.text for output in running.outputs]
+                self._end_node(item, running, first.text, first.kept)
         self._start_ready()
+
+    def _hear_scores(
+        self, item: _Item, running: _Running, number: int, message: SubmitScore, result: list[float] | Error
+    ) -> None:
+        """The choices' scores: number 0 after the prompt, 1 with nothing before them."""
+        if message.request_id not in self._serving:
+            return
+        self._serving.discard(message.request_id)
+        if isinstance(result, Error):
+            self._request_failed(item, running, *describe_error(result))
+        else:
+            trie = message.trie
+            pairs = zip(trie.along(trie.tokens), trie.along(result), strict=True)
+            running.scores[number] = [ScoredChoice(ids, logprobs) for ids, logprobs in pairs]
+            if running.done:
+                self._choose(item, running)
+        self._start_ready()
+
+    def _request_failed(self, item: _Item, running: _Running, kind: str, args: list[Any]) -> None:
+        """Where others fill the engine's queue, the node gets another turn at our next news."""
+        if kind == "EngineOverloaded" and self._serving:
+            self._abort_requests(running)
+            del item.running[running.node]
+            self._make_ready(item, running.node)
+            self._full = True
+        else:
+            self._fail(item, running.node, kind, args)
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
@@ -158,7 +184,7 @@ class ProgramRunner:
                     continue
                 try:
                     self._start(item, node)
-                except ForktreeRuntimeError as error:
+                except Error as error:
                     self._fail(item, node, *describe_error(error))
         finally:
             self._starting = False
@@ -166,29 +192,40 @@ class ProgramRunner:
     def _start(self, item: _Item, index: int) -> None:
         node, prompt = item.plan.nodes[index], item.prompt_of(index, self._encoder)
         ids = prompt.token_ids()
-        item.prompts[index] = prompt
-        if node.kind == "gen":
-            calls = [self._call_of(item, node, output) for output in range(node.sampling.n)]
-            prompts = [ids] * len(calls)
-        else:
-            head = ids or self._encoder.start_ids()
-            tails = [self._encoder.encode_continuation(choice) for choice in node.choices]
-            calls, prompts = [scoring(len(head))] * len(tails), [[*head, *tail] for tail in tails]
-            if needs_alone(node.method):
-                calls += [scoring(0)] * len(tails)
-                prompts += tails
-        running = _Running(index, node, prompt.digest(), len(calls))
+        running = _Running(index, node, prompt)
         item.running[index] = running
-        submits = []
-        for number, (call, ids) in enumerate(zip(calls, prompts, strict=True)):
-            request_id = next(self._ids)
-            running.numbers[request_id] = number
-            submits.append(call.fitted(ids, self._info).submit(request_id, ids, 0))
-        for submit in submits:
-            self._serving[submit.request_id] = item, running
-        for submit in submits:
+        if node.kind == "gen":
+            self._start_gen(item, running, ids)
+        else:
+            self._start_select(item, running, ids)
+
+    def _start_gen(self, item: _Item, running: _Running, ids: list[int]) -> None:
+        node = running.plan_node
+        calls = [self._call_of(item, node, output).fitted(ids, self._info) for output in range(node.sampling.n)]
+        submits = [call.submit(self._new_id(), ids, 0) for call in calls]
+        running.outputs = [_Output() for _ in submits]
+        self._serve(running, [submit.request_id for submit in submits])
+        for number, submit in enumerate(submits):
             if submit.request_id in self._serving:  # the first may have failed, and its node with it
-                self._requests.submit(submit)
+                self._requests.submit(submit, partial(self._hear, item, running, number))
+
+    def _start_select(self, item: _Item, running: _Running, ids: list[int]) -> None:
+        node = running.plan_node
+        tails = [self._encoder.encode_continuation(choice) for choice in node.choices]
+        heads = [ids or self._encoder.start_ids()]
+        if needs_alone(node.method):
+            heads.append([])
+        salt = item.program.namespace.decode()
+        messages = [scoring(self._new_id(), head, tails, self._info, salt) for head in heads]
+        running.scores = [None for _ in messages]
+        self._serve(running, [message.request_id for message in messages])
+        for number, message in enumerate(messages):
+            if message.request_id in self._serving:
+                self._requests.score(message, partial(self._hear_scores, item, running, number, message))
+
+    def _serve(self, running: _Running, request_ids: list[int]) -> None:
+        running.request_ids = request_ids
+        self._serving.update(request_ids)
 
     def _call_of(self, item: _Item, node: PlanNode, output: int) -> Call:
         """Each of n outputs is a request by itself, with the next seed."""
@@ -205,29 +242,11 @@ class ProgramRunner:
             live=item.program.stream,
         )
 
-    def _put_off(self, item: _Item, running: _Running) -> None:
-        self._abort_requests(running)
-        del item.running[running.node]
-        self._make_ready(item, running.node)
-        self._full = True
-
     # -- ending -------------------------------------------------------------------------------------------------------
 
-    def _pass_on(self, item: _Item, running: _Running, news: Output) -> None:
-        number = running.numbers[news.request_id]
-        item.tell(self._emit, running, output=number, delta=news)
-        if not running.done:
-            return
-        first = running.outputs[0]
-        item.texts[running.node] = [output.text for output in running.outputs]
-        self._end_node(item, running, first.text, first.kept)
-
-    def _finish_score(self, item: _Item, running: _Running) -> None:
-        if not running.done:
-            return
+    def _choose(self, item: _Item, running: _Running) -> None:
         node = running.plan_node
-        scored = [ScoredChoice(ids, logprobs) for ids, logprobs in running.scores()]
-        choices, alone = scored[: len(node.choices)], scored[len(node.choices) :]
+        choices, alone = running.scores[0] or [], (running.scores[1:] or [None])[0] or []
         chosen = decide(
             [each.token_ids for each in choices],
             [each.logprobs for each in choices],
@@ -236,15 +255,14 @@ class ProgramRunner:
             temperature=node.temperature,
             seed=node.seed,
         )
-        item.tell(self._emit, running, scores=choices, alone=alone)
-        text = node.choices[chosen]
-        item.texts[running.node] = [text]
-        self._end_node(item, running, text, choices[chosen].token_ids)
+        self._emit([item.news(running, scores=choices, alone=alone or None)])
+        item.texts[running.node] = [node.choices[chosen]]
+        self._end_node(item, running, node.choices[chosen], choices[chosen].token_ids)
 
     def _end_node(self, item: _Item, running: _Running, text: str, kept: list[int] | None) -> None:
         node = running.node
-        item.ends[node] = item.prompts.pop(node).with_output(text, kept)
-        item.running.pop(node, None)
+        item.ends[node] = running.prompt.with_output(text, kept)
+        del item.running[node]
         item.open.discard(node)
         self._unlock(item, node)
         self._end_if_done(item)
@@ -265,8 +283,9 @@ class ProgramRunner:
                     self._abort_requests(running)
 
     def _abort_requests(self, running: _Running) -> None:
-        for request_id in running.numbers:
-            if self._serving.pop(request_id, None) is not None:
+        for request_id in running.request_ids:
+            if request_id in self._serving:
+                self._serving.discard(request_id)
                 self._requests.abort(request_id)
 
     def _end_if_done(self, item: _Item) -> None:
@@ -301,7 +320,6 @@ class _Item:
         self.open: set[int] = set()  # nodes that are ready or running
         self.running: dict[int, _Running] = {}
         self.dropped: set[int] = set()
-        self.prompts: dict[int, PromptText] = {}  # of running nodes
         self.ends: dict[int, PromptText] = {}  # of nodes that are done: their text, their output included
         self.texts: dict[int, list[str]] = {}  # what nodes that are done have put out
 
@@ -329,68 +347,55 @@ class _Item:
             raise InvalidRequest("plan", f"node {piece.node} has no output {piece.output}")
         return prompt.with_text(texts[piece.output])
 
-    def tell(
+    def news(
         self,
-        emit: Callable[[list[EngineMessage]], None],
         running: _Running,
         *,
         output: int = 0,
         delta: Output | None = None,
         scores: list[ScoredChoice] | None = None,
         alone: list[ScoredChoice] | None = None,
-    ) -> None:
-        emit(
-            [
-                ProgramNews(
-                    self.program.call_id,
-                    self.index,
-                    running.node,
-                    output=output,
-                    digest=running.digest,
-                    delta=delta,
-                    scores=scores,
-                    alone=alone or None,
-                )
-            ]
+    ) -> ProgramNews:
+        return ProgramNews(
+            self.program.call_id,
+            self.index,
+            running.node,
+            output=output,
+            digest=running.digest,
+            delta=delta,
+            scores=scores,
+            alone=alone,
         )
 
 
 @dataclass
 class _Output:
+    """One output of a gen so far."""
+
     text: str = ""
     kept: list[int] | None = None
     done: bool = False
-    ids: list[int] = field(default_factory=list)  # of a score: the tokens scored, and how likely each is
-    logprobs: list[float] = field(default_factory=list)
 
 
 class _Running:
-    """A node whose requests are in the engine."""
+    """A node whose requests are in the engine: one for each output of a gen, one or two for the scores of a select."""
 
-    def __init__(self, node: int, plan_node: PlanNode, digest: bytes, num_requests: int) -> None:
-        self.node, self.plan_node, self.digest = node, plan_node, digest
-        self.numbers: dict[int, int] = {}  # request id -> which of the node's requests
-        self.outputs = [_Output() for _ in range(num_requests)]
-
-    @property
-    def is_score(self) -> bool:
-        return self.plan_node.kind == "select"
+    def __init__(self, node: int, plan_node: PlanNode, prompt: PromptText) -> None:
+        self.node, self.plan_node, self.prompt = node, plan_node, prompt
+        self.digest = prompt.digest()
+        self.request_ids: list[int] = []
+        self.outputs: list[_Output] = []
+        self.scores: list[list[ScoredChoice] | None] = []
 
     @property
     def done(self) -> bool:
-        return all(output.done for output in self.outputs)
+        return all(output.done for output in self.outputs) and None not in self.scores
 
-    def take(self, news: Output) -> None:
-        output = self.outputs[self.numbers[news.request_id]]
+    def take(self, number: int, news: Output) -> None:
+        output = self.outputs[number]
         output.text += news.text
-        for entry in news.prompt_logprobs or ():
-            output.ids.append(entry.token_id)
-            output.logprobs.append(entry.logprob or 0.0)  # the first token of all has no probability, and counts 0
         if news.finish_reason is not None:
             output.kept, output.done = news.kept_token_ids, True
-
-    def scores(self) -> list[tuple[list[int], list[float]]]:
-        return [(output.ids, output.logprobs) for output in self.outputs]
 
 
 def _with_dependents(plan: ProgramPlan, node: int) -> list[int]:

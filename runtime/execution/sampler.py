@@ -38,6 +38,9 @@ class Failure:
     corrupt: bool
 
 
+NOT_NUMBERS = Failure("the model's logits are not numbers (NaN)", corrupt=True)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenMasks:
     """Masks for some of the sampled rows of a step. Bit i of word i // 32, lowest first: 1 = token i is allowed."""
@@ -116,14 +119,16 @@ def sample(
 
 
 def score_prompt(logits: torch.Tensor, rows: list[PromptRows]) -> list[list[Logprob]]:
-    """Log-probabilities of known tokens, from the logits [R, V] of the positions before them, span by span."""
+    """Log-probabilities of given tokens, from the logits [R, V] of the positions before them, span by span."""
     scored: list[list[Logprob]] = []
     first = 0
     for row in rows:
-        stop = first + len(row.token_ids)
-        logprobs = torch.log_softmax(logits[first:stop], dim=-1)
-        scored.append([_logprob(logprobs[i], int(t), row.num_top) for i, t in enumerate(row.token_ids)])
-        first = stop
+        logprobs = torch.log_softmax(logits[first : first + row.num_rows], dim=-1)
+        tops = [_top(each, row.num_top) for each in logprobs]
+        values = logprobs[torch.from_numpy(row.rows), torch.from_numpy(row.token_ids)]
+        owed = zip(row.token_ids.tolist(), values.tolist(), row.rows.tolist(), strict=True)
+        scored.append([Logprob(token_id, value, tops[at]) for token_id, value, at in owed])
+        first += row.num_rows
     return scored
 
 
@@ -186,16 +191,19 @@ def _keep_nucleus(probs: torch.Tensor, top_p: float) -> None:
 
 
 def _logprob(logprobs: torch.Tensor, token_id: int, num_top: int) -> Logprob:
-    top: list[tuple[float, int]] = []
-    if num_top:
-        values, ids = logprobs.topk(min(num_top, len(logprobs)))
-        top = list(zip(values.tolist(), ids.tolist(), strict=True))
-    return Logprob(token_id, float(logprobs[token_id]), top)
+    return Logprob(token_id, float(logprobs[token_id]), _top(logprobs, num_top))
+
+
+def _top(logprobs: torch.Tensor, count: int) -> list[tuple[float, int]]:
+    if not count:
+        return []
+    values, ids = logprobs.topk(min(count, len(logprobs)))
+    return list(zip(values.tolist(), ids.tolist(), strict=True))
 
 
 def _why(logits: torch.Tensor) -> Failure:
     if torch.isnan(logits).any():
-        return Failure("the model's logits are not numbers (NaN)", corrupt=True)
+        return NOT_NUMBERS
     if torch.isposinf(logits).any():
         return Failure("a logit is infinite: repetition_penalty or logit_bias is too extreme for it", corrupt=False)
     return Failure("no token may come next: constraint, bias and min_new_tokens exclude each other", corrupt=False)

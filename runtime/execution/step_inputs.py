@@ -43,7 +43,7 @@ class StepInputs:
     """Arrays of one step of N spans and T tokens; R rows of hidden states are turned into logits.
 
     The first len(samples) logit rows are sampled, in the order of the spans that sample; then, span by span, come the
-    rows before each prompt position whose log-probability is owed.
+    rows before each prompt position at which log-probabilities are owed.
     """
 
     input_ids: LongArray  # [T]; 0 where the token is on the device only
@@ -61,9 +61,11 @@ class StepInputs:
 
 @dataclass(frozen=True, eq=False)
 class PromptRows:
-    """The prompt positions of one span whose log-probabilities are owed, and the tokens that stand there."""
+    """What one span owes: the log-probability of each of some tokens, at its position among the span's `num_rows`."""
 
-    token_ids: IntArray
+    num_rows: int
+    rows: LongArray  # [K] ascending, each row at least once
+    token_ids: LongArray  # [K]
     num_top: int
 
 
@@ -141,5 +143,13 @@ def _banned(request: Request, position: int) -> tuple[int, ...]:
 
 
 def _prompt_rows(span: Span) -> PromptRows:
-    owed = span.logprobs
-    return PromptRows(span.request.tokens[owed.start : owed.stop].copy(), span.request.num_top_logprobs)
+    owed, request = span.logprobs, span.request
+    rows = np.arange(len(owed))
+    if request.asked is None:
+        token_ids = request.tokens[owed.start : owed.stop]
+    else:
+        first = request.logprob_stop - len(request.asked)
+        asked = request.asked[owed.start - first : owed.stop - first]
+        rows = rows.repeat([len(tokens) for tokens in asked])
+        token_ids = np.concatenate(asked)
+    return PromptRows(len(owed), rows, token_ids.astype(np.int64), request.num_top_logprobs)

@@ -62,14 +62,15 @@ class Scheduler:
 
     # -- requests in and out ------------------------------------------------------------------------------------------
 
-    def add(self, request: Request) -> None:
-        """Queue a new request. Raises EngineOverloaded, changing nothing, if the queue is full."""
+    def add(self, *requests: Request) -> None:
+        """Queue the new requests of one call. Raises EngineOverloaded, changing nothing, if the queue is full."""
         if len(self._waiting) >= self._config.max_queued_requests:
             raise EngineOverloaded(f"{len(self._waiting)} requests wait already; try again later")
-        request.arrival = self._arrivals
-        self._arrivals += 1
-        self.counters.prompt_tokens += request.num_prompt
-        self._queue(request)
+        for request in requests:
+            request.arrival = self._arrivals
+            self._arrivals += 1
+            self.counters.prompt_tokens += request.num_prompt - request.num_inherited
+            self._queue(request)
 
     def finish(self, request: Request, *, keep: bool = True) -> None:
         """The request ends here, finished or aborted, in whatever state it is; doing it twice is harmless.
@@ -89,9 +90,12 @@ class Scheduler:
             self._release(request)
             request.move(State.ENDED)
 
-    def land(self, span: Span, token_id: int | None) -> bool:
-        """A span's step has run; `token_id` is what it sampled. False if the request had ended, which drops it."""
+    def land(self, span: Span, token_id: int | None, *, keep: bool = True) -> bool:
+        """A span's step has run; `token_id` is what it sampled. False if the request had ended, which drops it.
+
+        keep   False: what it computed does not enter the cache"""
         request = span.request
+        request.keep = request.keep and keep
         request.steps_in_flight -= 1
         if request.state is State.ENDING:
             if not request.steps_in_flight:
@@ -196,7 +200,7 @@ class Scheduler:
     def _owed_logprobs(self, request: Request, start: int, length: int) -> range:
         if request.logprob_next is None:
             return range(0)
-        owed = range(max(request.logprob_next, start + 1), min(start + length + 1, request.num_prompt))
+        owed = range(max(request.logprob_next, start + 1), min(start + length + 1, request.logprob_stop))
         if owed:
             request.logprob_next = owed.stop
         return owed
@@ -267,7 +271,7 @@ class Scheduler:
         request.slot = self._free_slots.pop()
         if request.num_cached is None:
             request.num_cached = request.computed
-            self.counters.cached_tokens += request.computed
+            self.counters.cached_tokens += max(0, request.computed - request.num_inherited)
         self._holding[request.request_id] = request
         return True
 

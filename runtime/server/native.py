@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -27,6 +27,7 @@ from .sse import stream_events
 if TYPE_CHECKING:
     from ..engine.messages import TokenLogprob
     from ..engine.results import Delta
+    from .engine_api import ServingEngine
 
 NOT_QUITE_ZERO = -1e-9  # SGLang's frontend drops log-probabilities that are exactly 0.0 when it compares choices
 
@@ -144,10 +145,12 @@ class ScoreRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     text: str | None = None
     input_ids: list[int | list[int]] | None = None
     prompt_parts: list[str | list[int]] | None = None
+    unconditional: bool = False  # in place of a prompt: nothing stands before, no first token has a probability
+    cache_salt: Annotated[str, msgspec.Meta(max_length=256)] = ""
 
 
 async def score(request: web.Request) -> web.Response:
-    """Log-probabilities of continuations of one prompt; their shared prefix is computed once."""
+    """Log-probabilities of continuations of one prompt; all that they share is computed once."""
     service = request.app[SERVICE]
     with service.admitted() as engine:
         body = await read_object(request, service.config.max_body_bytes, service.config.body_seconds)
@@ -157,10 +160,20 @@ async def score(request: web.Request) -> web.Response:
             raise InvalidRequest("continuations", f"got {given}, wanted 1 to {service.config.max_prompts}")
         if not all(asked.continuations):
             raise InvalidRequest("continuations", "an empty text has no tokens to score")
-        prompts, batch, field = prompts_of(asked.text, asked.input_ids, asked.prompt_parts)
-        if batch:
-            raise InvalidRequest(field, "wanted one prompt, got a list of them")
-        ids = await prompt_ids(engine, prompts[0], field) if prompts[0] else []  # empty: the beginning of a text
+        ids, field = await _scored_after(engine, asked)
         with renamed({"prompt": field}):
-            scores = await engine.ascore(ids, asked.continuations)
+            scores = await engine.ascore(ids, asked.continuations, cache_salt=asked.cache_salt)
     return reply({"scores": [{"token_ids": each.token_ids, "logprobs": each.logprobs} for each in scores]})
+
+
+async def _scored_after(engine: ServingEngine, asked: ScoreRequest) -> tuple[list[int] | None, str]:
+    """The prompt's token ids, none for the beginning of a text, None for nothing at all; and the field they came in."""
+    if asked.unconditional:
+        given = {"text": asked.text, "input_ids": asked.input_ids, "prompt_parts": asked.prompt_parts}
+        if any(prompt is not None for prompt in given.values()):
+            raise InvalidRequest("unconditional", "there is a prompt; leave out one of them")
+        return None, "unconditional"
+    prompts, batch, field = prompts_of(asked.text, asked.input_ids, asked.prompt_parts)
+    if batch:
+        raise InvalidRequest(field, "wanted one prompt, got a list of them")
+    return await prompt_ids(engine, prompts[0], field) if prompts[0] else [], field

@@ -16,6 +16,7 @@ OF_A_PROGRAM = {
     "system_begin", "system_end", "user_begin", "user_end", "assistant_begin", "assistant_end",
     "set_default_backend", "flush_cache", "get_server_info", "Runtime", "RuntimeEndpoint", "Engine",
     "token_length_normalized", "greedy_token_selection", "unconditional_likelihood_normalized",
+    "exact_probability",
     "__version__",
 }  # fmt: skip
 

@@ -87,6 +87,12 @@ def judge(s: ft.ProgramState, **select: Any) -> None:
     s += "Is it? " + ft.select("verdict", ["yes", "no"], **select) + "."
 
 
+def meta_of(state: ft.ProgramState, name: str = "verdict") -> dict[str, Any]:
+    meta = state.get_meta_info(name)
+    assert meta is not None
+    return meta
+
+
 def test_select_takes_the_best_and_tells_how_likely_each_was() -> None:
     backend = by_table({"yes": -1.0, "no": -0.5})
     state = judge.run(backend=backend)
@@ -103,24 +109,73 @@ def test_select_takes_the_best_and_tells_how_likely_each_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [ft.token_length_normalized, ft.greedy_token_selection, ft.unconditional_likelihood_normalized]
+    "method",
+    [
+        ft.token_length_normalized,
+        ft.greedy_token_selection,
+        ft.unconditional_likelihood_normalized,
+        ft.exact_probability,
+    ],
 )
-def test_all_methods_work_in_programs(method: ft.ChoicesMethod) -> None:
-    state = judge.run(choices_method=method, backend=by_table({"yes": -3.0, "no": -0.5}))
-    assert state["verdict"] == "no"
-    meta = state.get_meta_info("verdict")
-    assert meta is not None
-    assert meta["choices_method"] == repr(method)
+@pytest.mark.parametrize("by_name", [True, False])
+def test_all_methods_work_in_programs(method: ft.ChoicesMethod, by_name: bool) -> None:
+    given = method.name if by_name else method
+    meta = meta_of(judge.run(choices_method=given, backend=by_table({"yes": -3.0, "no": -0.5})))
+    assert (meta["choice"], meta["choices_method"]) == ("no", repr(method))
+    assert meta["probabilities"] == pytest.approx(softmax([-9.0, -1.0])), "exact, whatever the method"
 
 
 def test_unconditional_scores_are_of_the_same_tokens_with_nothing_before_them() -> None:
     backend = by_table({"yes": -1.0, "no": -1.0})
     state = judge.run(choices_method=ft.unconditional_likelihood_normalized, backend=backend)
-    assert backend.prompts == ["yes", "no"]
-    assert all(request.sampling.max_new_tokens == 0 for request in backend.requests)
+    assert backend.scored == [("Is it? ", ("yes", "no")), (None, ("yes", "no"))], "one call each"
+    assert backend.requests == []
     meta = state.get_meta_info("verdict")
     assert meta is not None
     assert meta["unconditional_token_logprobs"] == [[0.0, -2.0, -2.0], [0.0, -2.0]]
+
+
+def test_the_method_left_out_is_the_mean_at_temperature_zero_and_exact_above() -> None:
+    """The mean prefers "yes yes yes", the probability "no": a draw at a temperature near zero takes the likelier."""
+    backend = by_table({"yes yes yes": -0.5, "no": -1.0})
+
+    @ft.function
+    def program(s: ft.ProgramState, **select: Any) -> None:
+        s += ft.select("verdict", ["yes yes yes", "no"], **select)
+
+    assert meta_of(program.run(backend=backend))["choices_method"] == "token_length_normalized"
+    assert program.run(backend=backend)["verdict"] == "yes yes yes"
+    drawn = meta_of(program.bind(temperature=0.01).run(backend=backend))
+    assert (drawn["choice"], drawn["choices_method"]) == ("no", "exact_probability")
+    assert drawn["distribution"] == drawn["probabilities"] == pytest.approx(softmax([-5.5, -2.0]))
+    named = program.bind(temperature=0.01, choices_method="token_length_normalized").run(backend=backend)
+    assert named["verdict"] == "yes yes yes", "a method that is named is used for drawing, too"
+    assert meta_of(named)["probabilities"] == drawn["probabilities"]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_exact_probabilities_at_their_temperature(temperature: float) -> None:
+    options = scores(([1], [math.log(0.6)]), ([2, 3], [math.log(0.5), math.log(0.6)]), ([2], [math.log(0.1)]))
+    powers = [p ** (1 / temperature) for p in (0.6, 0.3, 0.1)]
+    choices = ["a", "b", "c"]
+    drawn = Counter(decide(choices, options, [], ft.exact_probability, temperature, seed)[0] for seed in range(3000))
+    assert [drawn[i] / 3000 for i in range(3)] == pytest.approx([p / sum(powers) for p in powers], abs=0.03)
+    again = [decide(choices, options, [], ft.exact_probability, temperature, seed)[0] for seed in range(100)]
+    assert again == [decide(choices, options, [], ft.exact_probability, temperature, seed)[0] for seed in range(100)]
+
+
+def test_an_option_that_begins_another_is_never_less_likely() -> None:
+    options = scores(([1], [-0.5]), ([1, 2], [-0.5, -0.1]), ([3, 4], [-0.2, -0.2]))
+    assert ft.exact_probability(options) == Ranking(2, (-0.5, -0.6, -0.4))
+    _, meta = decide(["a", "ab", "cd"], options, [], ft.exact_probability, 0.0, None)
+    assert sum(meta["probabilities"]) == pytest.approx(1.0)
+    assert meta["probabilities"][0] > meta["probabilities"][1]
+
+
+def test_an_option_given_twice_counts_twice() -> None:
+    options = scores(([1], [-0.7]), ([2], [-0.7]), ([1], [-0.7]))
+    _, meta = decide(["a", "b", "a"], options, [], ft.exact_probability, 1.0, 3)
+    assert meta["probabilities"] == pytest.approx([1 / 3] * 3)
 
 
 def test_temperature_and_seed_of_a_select_are_honoured() -> None:
@@ -164,8 +219,12 @@ def test_choices_that_are_no_list_of_texts_are_refused_where_they_are_written(ch
 
 
 def test_a_method_that_is_none_is_refused() -> None:
-    with pytest.raises(ft.ArgumentError, match="choices_method: got 'mean'"):
-        ft.select("x", ["a"], choices_method="mean")  # type: ignore[arg-type]
+    known = "token_length_normalized, greedy_token_selection, unconditional_likelihood_normalized, exact_probability"
+    for wrong in ("mean", "", "EXACT_PROBABILITY"):
+        with pytest.raises(ft.ArgumentError, match=f"choices_method: got '{wrong}', wanted a method or one of {known}"):
+            ft.select("x", ["a"], choices_method=wrong)
+    with pytest.raises(ft.ArgumentError, match=r'choices_method: got 3, .*gen\("x"\), .*test_choices\.py:\d+'):
+        ft.gen("x", choices=["a"], choices_method=3)  # type: ignore[arg-type]
 
 
 def test_a_backend_that_scores_too_few_is_an_error() -> None:

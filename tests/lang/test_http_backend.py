@@ -314,6 +314,17 @@ def test_select_is_one_score_request(server: WireServer, endpoint: ft.RuntimeEnd
     assert server.bodies == [("POST /score", {"prompt_parts": ["Is it? "], "continuations": ["no", "yes"]})]
 
 
+def test_scores_without_a_prompt_say_so(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:
+    server.reply = lambda body: {"scores": [{"token_ids": [1, 2], "logprobs": [-1.0, -1.0]}]}
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += "Is it? " + ft.select("c", ["no"], choices_method="unconditional_likelihood_normalized")
+
+    program.run(backend=endpoint).text()
+    assert server.bodies[1] == ("POST /score", {"unconditional": True, "continuations": ["no"]})
+
+
 def test_a_fork_warms_the_cache_with_an_empty_generation(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:
     @ft.function
     def program(s: ft.ProgramState) -> None:

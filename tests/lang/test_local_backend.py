@@ -106,6 +106,9 @@ def test_choices_are_scored() -> None:
     state = ft.function(lambda s: s.__iadd__("x" + ft.select("c", ["a", "b"]))).run(backend=backend_on(engine))
     assert state["c"] == "a"
     assert engine.asked == [("ascore", "x", ["a", "b"], {})]
+    alone = ft.select("c", ["a", "b"], choices_method="unconditional_likelihood_normalized")
+    ft.function(lambda s: s.__iadd__("x" + alone)).run(backend=backend_on(engine))
+    assert engine.asked[2] == ("ascore", None, ["a", "b"], {})
 
 
 def test_prompts_of_ids_only_and_of_texts_only_stay_one_prompt() -> None:

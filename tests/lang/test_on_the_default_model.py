@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -56,7 +57,13 @@ def test_streamed_text_is_the_text(engine: ft.Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [ft.token_length_normalized, ft.greedy_token_selection, ft.unconditional_likelihood_normalized]
+    "method",
+    [
+        ft.token_length_normalized,
+        ft.greedy_token_selection,
+        ft.unconditional_likelihood_normalized,
+        ft.exact_probability,
+    ],
 )
 def test_every_choice_method_finds_the_obvious(engine: ft.Engine, method: ft.ChoicesMethod) -> None:
     @ft.function
@@ -68,3 +75,33 @@ def test_every_choice_method_finds_the_obvious(engine: ft.Engine, method: ft.Cho
     meta = state.get_meta_info("city")
     assert meta is not None
     assert sum(meta["distribution"]) == pytest.approx(1.0)
+
+
+def test_probabilities_of_a_select_are_those_of_each_choice_by_itself(engine: ft.Engine) -> None:
+    choices = [" Paris", " Paris, France", " Paris, France, Europe", " Oslo"]
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += "The Eiffel Tower is in" + ft.select("city", choices)
+
+    meta = program.run(backend=engine).get_meta_info("city")
+    assert meta is not None
+    head = engine.tokenize("The Eiffel Tower is in")
+    totals = []
+    for choice in choices:
+        ids = [*head, *engine.tokenize(choice)]
+        done = engine.generate(ids, {"max_new_tokens": 0}, return_logprob=True, logprob_start_len=len(head))
+        totals.append(math.fsum(entry.logprob or 0.0 for entry in done.prompt_logprobs or ()))
+    weights = [math.exp(total) for total in totals]
+    assert meta["probabilities"] == pytest.approx([weight / sum(weights) for weight in weights], abs=1e-4)
+    assert sum(meta["probabilities"]) == pytest.approx(1.0)
+
+
+def test_a_drawn_choice_is_the_same_for_the_same_seed(engine: ft.Engine) -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += "I live in" + ft.select("city", [" Paris", " Oslo", " Rome", " Bern"], temperature=2.0)
+
+    cities = [program.run(seed=seed, backend=engine)["city"] for seed in range(12)]
+    assert cities == [program.run(seed=seed, backend=engine)["city"] for seed in range(12)]
+    assert len(set(cities)) > 1

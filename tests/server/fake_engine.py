@@ -42,6 +42,7 @@ class FakeEngine:
         self.running: set[str] = set()
         self.aborted: list[str] = []  # by a call or by closing the stream
         self.flushes = 0
+        self.scored: list[tuple[Any, str]] = []  # prompt and cache_salt of each score call
         self.token_seconds = 0.0
         self.gate: asyncio.Event | None = None  # if set, every token waits for it
         self.error: Exception | None = None  # raised ...
@@ -124,7 +125,8 @@ class FakeEngine:
         logprobs[0] = TokenLogprob(None, prompt[0], chr(prompt[0]), [])
         return logprobs[start:]
 
-    async def ascore(self, prompt: Any, continuations: Sequence[str]) -> list[Score]:
+    async def ascore(self, prompt: Any, continuations: Sequence[str], *, cache_salt: str = "") -> list[Score]:
+        self.scored.append((prompt, cache_salt))
         return [Score(self.tokenize(text), [-0.5] * len(text.encode())) for text in continuations]
 
     async def astats(self) -> EngineStats:

@@ -171,6 +171,14 @@ async def test_scores_come_per_continuation() -> None:
     assert at_start == 200
 
 
+async def test_what_stands_before_scores_reaches_the_engine() -> None:
+    async with serving() as client:
+        for body in ({"text": "x", "cache_salt": "mine"}, {"text": ""}, {"unconditional": True}):
+            status, answer = await client.post("/score", {**body, "continuations": ["a"]})
+            assert (status, len(answer["scores"])) == (200, 1)
+    assert client.engine.scored == [([ord("x")], "mine"), ([], ""), (None, "")]
+
+
 async def test_a_text_begins_as_the_model_wants_it() -> None:
     engine = FakeEngine(add_bos=True)
     async with serving(engine) as client:

@@ -305,6 +305,21 @@ async def test_clients_that_leave_give_their_pages_back(server: Served) -> None:
     assert after["pages_total"] == before["pages_total"]
 
 
+async def test_a_client_that_leaves_ends_its_score(server: Served) -> None:
+    async with api(server) as client:
+        body = {"text": "Once upon a time", "continuations": [f"{i}" + " and then" * 700 for i in range(6)]}
+        before = (await client.get("/server_info"))[1]["computed_prompt_tokens"]
+        leaving = asyncio.ensure_future(client.post("/score", body))
+        info = {"requests_running": 0}
+        while not info["requests_running"]:
+            _, info = await client.get("/server_info")
+        leaving.cancel()
+        while info["requests_running"] or info["requests_waiting"]:  # until the steps in flight have landed
+            _, info = await client.get("/server_info")
+        assert info["computed_prompt_tokens"] - before < 6 * 700, "the call went on to its end"
+        await idle(client)
+
+
 def test_a_program_runs_on_it_over_http(server: Served) -> None:
     @ft.function
     def program(s: Any) -> None:

@@ -164,6 +164,9 @@ async def test_a_bad_native_field_is_named(body: dict[str, Any], param: str) -> 
         ({"text": "a", "continuations": [""]}, "continuations"),
         ({"text": ["a"], "continuations": ["b"]}, "text"),
         ({"continuations": ["b"]}, "text"),
+        ({"text": "a", "unconditional": True, "continuations": ["b"]}, "unconditional"),
+        ({"text": "a", "unconditional": 1, "continuations": ["b"]}, "unconditional"),
+        ({"text": "a", "cache_salt": "x" * 300, "continuations": ["b"]}, "cache_salt"),
     ],
 )
 async def test_a_bad_score_field_is_named(body: dict[str, Any], param: str) -> None:

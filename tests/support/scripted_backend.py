@@ -58,7 +58,8 @@ def token_ids(text: str) -> tuple[int, ...]:
 class ScriptedBackend:
     """script: one answer for all, answers in order, answers by how the prompt ends, or a function of prompt, request.
 
-    scores: a function of prompt and continuation; by default -1 for every character of a continuation."""
+    scores: a function of prompt and continuation; by default -1 for every character of a continuation. Without a
+    prompt every character but the first has -2."""
 
     script: Script = "ok"
     scores: Callable[[str, str], Sequence[float]] | None = None
@@ -67,7 +68,7 @@ class ScriptedBackend:
     commit_error: Exception | None = None
     hold_for: int = 0  # nobody is answered before so many requests run at once
     requests: list[GenerateRequest] = field(default_factory=list)
-    scored: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    scored: list[tuple[str | None, tuple[str, ...]]] = field(default_factory=list)
     committed: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)  # "commit", "generate", "score" in order of arrival
     num_running: int = 0
@@ -118,11 +119,13 @@ class ScriptedBackend:
             self.num_running -= 1
             self.num_cancelled += not finished
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
-        text = text_of(prompt)
+    async def score(self, prompt: Prompt | None, continuations: Sequence[str]) -> list[Score]:
+        text = None if prompt is None else text_of(prompt)
         self.scored.append((text, tuple(continuations)))
         self.log.append("score")
         await asyncio.sleep(0)
+        if text is None:
+            return [Score(token_ids(each), (0.0, *[-2.0] * (len(each) - 1))) for each in continuations]
         find = self.scores or (lambda _, continuation: [-1.0] * len(continuation))
         return [Score(token_ids(each), tuple(find(text, each))) for each in continuations]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from forktree.runtime.execution.executor import StepFuture
-from forktree.runtime.execution.sampler import StepResult, TokenMasks
-from forktree.runtime.execution.step_inputs import StepInputs, build
+from forktree.runtime.execution.sampler import Logprob, StepResult, TokenMasks
+from forktree.runtime.execution.step_inputs import PromptRows, StepInputs, build
 from forktree.runtime.request import Step
 
 VOCAB_SIZE = 256
@@ -40,16 +40,41 @@ def expected_output(prompt: list[int], num_tokens: int) -> list[int]:
     return output
 
 
+def next_logprob(prefix: int, token_id: int) -> float:
+    """Of a token after the prefix with this hash: a number of its own for each pair, if not one of a distribution."""
+    return -float(extend_hash(prefix, token_id) >> 24 & 0xFFFF)
+
+
+def expected_logprobs(prompt: list[int], continuation: list[int]) -> list[float]:
+    """What scoring a continuation alone would give; without a prompt its first token counts 0."""
+    prefix = _START
+    for token_id in prompt:
+        prefix = extend_hash(prefix, token_id)
+    logprobs = []
+    for token_id in continuation:
+        logprobs.append(next_logprob(prefix, token_id))
+        prefix = extend_hash(prefix, token_id)
+    return logprobs if prompt else [0.0, *logprobs[1:]]
+
+
 class ScriptedFuture(StepFuture):
-    def __init__(self, step: Step, executor: ScriptedExecutor, ends: list[int], slots: list[int]) -> None:
+    def __init__(
+        self,
+        step: Step,
+        executor: ScriptedExecutor,
+        ends: list[int],
+        slots: list[int],
+        prompt_logprobs: list[list[Logprob]],
+    ) -> None:
         super().__init__(step)
         self._executor, self._ends, self._slots = executor, ends, slots
+        self._prompt_logprobs = prompt_logprobs
 
     def sample(self, masks: TokenMasks | None) -> None:
         token_ids = [next_token(end) for end in self._ends]
         for slot, token_id in zip(self._slots, token_ids, strict=True):
             self._executor.last_tokens[slot] = token_id
-        self.resolve(StepResult(token_ids, {}, [None] * len(token_ids), []))
+        self.resolve(StepResult(token_ids, {}, [None] * len(token_ids), self._prompt_logprobs))
 
 
 class ScriptedExecutor:
@@ -68,29 +93,43 @@ class ScriptedExecutor:
             future = StepFuture(step)
             future.fail(RuntimeError("the device is on fire"))
             return future
-        ends = self._compute(inputs)
-        sampled = [end for span, end in zip(step.spans, ends, strict=True) if span.samples]
-        return ScriptedFuture(step, self, sampled, [row.slot for row in inputs.samples])
+        hashes = self._compute(inputs)[inputs.logit_rows].tolist()
+        sampled = hashes[: len(inputs.samples)]
+        return ScriptedFuture(
+            step,
+            self,
+            sampled,
+            [row.slot for row in inputs.samples],
+            _owed_logprobs(hashes[len(sampled) :], inputs.prompt_rows),
+        )
 
     def close(self) -> None: ...
 
-    def _compute(self, inputs: StepInputs) -> list[int]:
-        """Fill the slots of every span in order; the hash at the end of each."""
+    def _compute(self, inputs: StepInputs) -> np.ndarray:
+        """Fill the slots of every span in order; the hash at each row."""
         input_ids = inputs.input_ids.copy()
         input_ids[inputs.future_rows] = self.last_tokens[inputs.future_slots]
-        ends = []
+        hashes = np.zeros(len(input_ids), np.uint64)
         for i, seq_len in enumerate(inputs.seq_lens):
             first, stop = int(inputs.query_starts[i]), int(inputs.query_starts[i + 1])
             prefix = self._prefix(inputs.page_table[i], int(seq_len) - (stop - first))
             for row in range(first, stop):
                 prefix = extend_hash(prefix, int(input_ids[row]))
-                self._kv[inputs.slots[row]] = prefix
-            ends.append(prefix)
+                self._kv[inputs.slots[row]] = hashes[row] = prefix
             self.num_computed += stop - first
-        return ends
+        return hashes
 
     def _prefix(self, pages: np.ndarray, length: int) -> int:
         if length == 0:
             return _START
         at = length - 1
         return int(self._kv[pages[at // self._page_size] * self._page_size + at % self._page_size])
+
+
+def _owed_logprobs(hashes: list[int], prompt_rows: list[PromptRows]) -> list[list[Logprob]]:
+    owed, first = [], 0
+    for rows in prompt_rows:
+        asked = zip(rows.rows.tolist(), rows.token_ids.tolist(), strict=True)
+        owed.append([Logprob(token_id, next_logprob(hashes[first + at], token_id), []) for at, token_id in asked])
+        first += rows.num_rows
+    return owed

@@ -4,88 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forktree.grammar import GrammarTooComplex
-from forktree.runtime.config import EngineConfig
-from forktree.runtime.engine.loop import EngineLoop, Served
-from forktree.runtime.engine.messages import EngineMessage, Failed, Output
+from forktree.runtime.engine.loop import Served
+from forktree.runtime.engine.messages import Failed
 from forktree.runtime.engine.output import OutputStream
-from forktree.runtime.memory.page_pool import PagePool
 from forktree.runtime.request import Request
 from forktree.runtime.sampling_params import SamplingParams
-from tests.support.byte_tokenizer import ByteTokenizer
-from tests.support.checked_scheduler import CheckedScheduler, check_pages
-from tests.support.scripted_executor import ScriptedExecutor, expected_output
-
-NEVER = (999,)  # an end-of-sequence id that is never sampled
-
-
-@dataclass
-class Rig:
-    """A loop with everything around it but a model."""
-
-    config: EngineConfig
-    news: list[EngineMessage] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        assert self.config.num_pages is not None
-        self.scheduler = CheckedScheduler(self.config, PagePool(self.config.num_pages))
-        self.executor = ScriptedExecutor(self.config.num_pages, self.config.page_size, self.config.max_running_requests)
-        self.loop = EngineLoop(self.scheduler, self.executor, self._receive, mask_words=8)
-        self._finished: dict[int, Output] = {}
-        self.tokenizer = ByteTokenizer()
-        self.prompts: dict[int, list[int]] = {}
-        self.aborted: set[int] = set()
-
-    def submit(self, prompt: list[int], max_new_tokens: int, *, eos: tuple[int, ...] = NEVER) -> int:
-        request_id = len(self.prompts) + 1
-        params = SamplingParams(max_new_tokens=max_new_tokens, temperature=0.0)
-        request = Request.create(request_id, prompt, params, seed=0, eos_token_ids=eos)
-        self.prompts[request_id] = prompt
-        self.loop.start(Served(request, OutputStream(request, self.tokenizer, stream=False)))
-        return request_id
-
-    def abort(self, request_id: int) -> None:
-        self.aborted.add(request_id)
-        self.loop.abort(request_id)
-
-    def _receive(self, news: list[EngineMessage]) -> None:
-        self.news += news
-        self._finished.update((m.request_id, m) for m in news if isinstance(m, Output) and m.finish_reason is not None)
-
-    def finished(self) -> dict[int, Output]:
-        return self._finished
-
-    def run(self, drive: Callable[[], object] | None = None) -> dict[int, Output]:
-        """Run the loop until everything submitted has ended; `drive` is an async function run beside it."""
-
-        async def main() -> None:
-            run = self.loop.run_overlapped if self.config.overlap else self.loop.run_plain
-            task = asyncio.create_task(run())
-            if drive is not None:
-                await drive()  # type: ignore[misc]
-            while len(self.finished()) < len(self.prompts) and not task.done():
-                await asyncio.sleep(0)
-            self.loop.close()
-            await task
-
-        asyncio.run(main())
-        check_pages(self.scheduler)
-        return self.finished()
-
-
-def rig(**fields: object) -> Rig:
-    defaults = {"num_pages": 64, "page_size": 1, "max_running_requests": 8, "step_tokens": 32}
-    return Rig(EngineConfig(**{**defaults, **fields}))  # type: ignore[arg-type]
-
-
-both_loops = pytest.mark.parametrize("overlap", [True, False], ids=["overlapped", "plain"])
+from tests.support.checked_scheduler import check_pages
+from tests.support.loop_rig import NEVER, Rig, both_loops, rig
+from tests.support.scripted_executor import expected_output
 
 
 @both_loops

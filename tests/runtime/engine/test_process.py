@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from forktree.runtime import Engine, EngineDead, InvalidRequest, ModelLoadError
-from forktree.runtime.engine.call import Call
+from forktree.runtime.engine.call import Call, scoring
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +28,14 @@ def test_refusals_cross_the_wire_as_they_are(process_engine: Engine) -> None:
     with pytest.raises(InvalidRequest) as refused:
         process_engine.generate("x", {"regex": "(a"})
     assert (refused.value.field, refused.value.code) == ("regex", "invalid_grammar")
+
+
+def test_scores_and_their_refusals_cross_the_wire(process_engine: Engine) -> None:
+    paris, rome = process_engine.score("The capital of France is", [" Paris", " Rome, I think"])
+    assert paris.total > rome.total
+    assert len(rome.logprobs) == len(rome.token_ids) > 2
+    with pytest.raises(InvalidRequest, match="number 1 is empty"):
+        process_engine.score("x", ["a", ""])
 
 
 def test_an_unknown_model_path_names_the_path_and_what_to_do(tmp_path: Path) -> None:
@@ -54,6 +62,17 @@ def test_a_killed_engine_is_noticed_within_a_second() -> None:
         assert not engine.is_alive
         with pytest.raises(EngineDead):
             engine.generate("x")
+
+
+def test_a_score_in_flight_hears_that_the_engine_is_gone() -> None:
+    with Engine(num_pages=4096) as engine:
+        message = scoring(engine._client.new_id(), [1, 2], [[i, *range(1000)] for i in range(3)], engine.info, "")
+        future = engine._client.score(message)
+        os.kill(engine.pid, signal.SIGKILL)
+        with pytest.raises(EngineDead, match="killed by signal 9"):
+            future.result(5)
+        with pytest.raises(EngineDead):
+            engine.score("x", ["a"])
 
 
 def test_an_engine_closed_on_the_thread_that_hears_it_ends_all_the_same() -> None:

@@ -160,7 +160,22 @@ def test_logprobs_are_the_models_own_whatever_bends_the_choice() -> None:
 
 def test_prompt_scores_belong_to_their_spans() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.1, 0.9]]))
-    rows = [PromptRows(np.array([1], np.int32), 0), PromptRows(np.array([0, 1], np.int32), 1)]
+    rows = [
+        PromptRows(1, np.array([0]), np.array([1]), 0),
+        PromptRows(2, np.array([0, 1]), np.array([0, 1]), 1),
+    ]
     scores = score_prompt(logits, rows)
     assert [[round(float(np.exp(s.logprob)), 3) for s in span] for span in scores] == [[0.5], [0.25, 0.9]]
     assert scores[1][0].top[0][1] == 1
+
+
+def test_several_tokens_may_be_scored_at_one_position() -> None:
+    logits = torch.log(torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]))
+    rows = [PromptRows(2, np.array([0, 0, 1, 1]), np.array([2, 0, 0, 2]), 0)]
+    (scores,) = score_prompt(logits, rows)
+    assert [(s.token_id, round(float(np.exp(s.logprob)), 3)) for s in scores] == [
+        (2, 0.5),
+        (0, 0.2),
+        (0, 0.6),
+        (2, 0.1),
+    ]
