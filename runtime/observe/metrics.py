@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -58,6 +59,14 @@ class ServerMetrics:
 
     def observe(self, arrived: float) -> RequestTimer:
         return RequestTimer(self, arrived)
+
+    def count_output(self, delta: Any) -> None:
+        """A piece of an output of a program, whose own arrival nobody sees: it counts, and times nothing."""
+        self.generation_tokens.inc(len(delta.token_ids))
+        if delta.finish_reason is not None:
+            self.prompt_tokens.inc(delta.usage.prompt_tokens)
+            self.cached_tokens.inc(delta.usage.cached_tokens)
+            self.finished.labels(finished_reason=delta.finish_reason).inc()
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
         return Histogram(PREFIX + name, text, buckets=tuple(buckets), registry=self.registry)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from . import info, native, openai
+from . import info, native, openai, programs
 from .http import SERVICE, add_headers, around
 from .service import Service
 
@@ -29,6 +29,9 @@ def make_app(service: Service) -> web.Application:
             web.get("/v1/models/{model:.+}", openai.get_model),
             web.post("/v1/completions", openai.completions),
             web.post("/v1/chat/completions", openai.chat_completions),
+            # whole programs
+            web.post("/v1/programs", programs.run),
+            web.post("/v1/programs/{id}/abort", programs.abort),
             # SGLang's, and /score
             web.post("/generate", native.generate),
             web.put("/generate", native.generate),

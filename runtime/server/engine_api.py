@@ -6,13 +6,24 @@ produced at will; a test holds the real Engine to it.  Imports only types.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ..engine.messages import EngineStats, ModelInfo
-    from ..engine.results import Delta, Score
+    from ..engine.program_plan import ProgramPlan
+    from ..engine.results import Delta, ProgramEvent, Score
     from ..sampling_params import SamplingParams
+
+
+class ProgramCall(Protocol):
+    """A program in the engine: iterate for its events, close it to end it."""
+
+    def __aiter__(self) -> AsyncIterator[ProgramEvent]: ...
+
+    def abort(self, item: int | None = None, node: int | None = None) -> None: ...
+
+    async def aclose(self) -> None: ...
 
 
 class ServingEngine(Protocol):
@@ -39,6 +50,15 @@ class ServingEngine(Protocol):
         cache_salt: str = "",
         request_id: str | None = None,
     ) -> AsyncGenerator[Delta, None]: ...
+
+    def arun_program(
+        self,
+        plan: ProgramPlan,
+        arguments: Sequence[Mapping[str, str]],
+        *,
+        stream: bool = True,
+        cache_salt: str = "",
+    ) -> ProgramCall: ...
 
     async def ascore(
         self, prompt: Sequence[int] | None, continuations: Sequence[str], *, cache_salt: str = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -19,8 +19,9 @@ from .errors import Refused
 from .exchange import Choice, Exchange, Job
 
 if TYPE_CHECKING:
-    from ..engine.results import Delta
-    from .engine_api import ServingEngine
+    from ..engine.program_plan import ProgramPlan
+    from ..engine.results import Delta, ProgramEvent
+    from .engine_api import ProgramCall, ServingEngine
 
 T = TypeVar("T")
 State = Literal["loading", "ready", "draining", "stopping"]
@@ -37,6 +38,7 @@ class Service:
         self.started = time.time()
         self._engine: ServingEngine | None = None
         self._live: dict[str, str] = {}  # engine request id -> the id the client knows it by
+        self._programs: dict[str, ProgramCall] = {}  # by the id the client knows it by
         self._num_admitted = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -93,9 +95,11 @@ class Service:
         if await _within(self._idle.wait(), seconds):
             return True
         self.state = "stopping"
-        for request_id in list(self._live):
-            if self._engine is not None and self._engine.is_alive:
+        if self._engine is not None and self._engine.is_alive:
+            for request_id in list(self._live):
                 self._engine.abort(request_id)
+            for program in self._programs.values():
+                program.abort()
         await _within(self._idle.wait(), ABORT_GRACE_SECONDS)
         return False
 
@@ -131,6 +135,32 @@ class Service:
             async for i, delta in deltas:
                 done[i][delta.index].add(delta)
         return done
+
+    # Programs
+
+    async def run_program(
+        self, program_id: str, plan: ProgramPlan, arguments: Sequence[Mapping[str, str]], *, stream: bool, salt: str
+    ) -> AsyncGenerator[ProgramEvent, None]:
+        """Events of a program as they come. Closing it ends the program."""
+        if program_id in self._programs:
+            raise InvalidRequest("program_id", "a program with this id is running", "duplicate_id")
+        call = self.engine.arun_program(plan, arguments, stream=stream, cache_salt=salt)
+        self._programs[program_id] = call
+        try:
+            async for event in call:
+                if event.delta is not None:
+                    self.metrics.count_output(event.delta)
+                yield event
+        finally:
+            del self._programs[program_id]
+            await call.aclose()
+
+    def abort_program(self, program_id: str, item: int | None, node: int | None) -> bool:
+        """End a program or a part of it; whether there is one of this id."""
+        call = self._programs.get(program_id)
+        if call is not None:
+            call.abort(item, node)
+        return call is not None
 
     async def _follow(self, job: Job, exchange: Exchange, known_as: str) -> AsyncGenerator[Delta, None]:
         """One engine request: live until it ends, counted however it ends."""
