@@ -68,6 +68,7 @@ class Generate:
 
     async def perform(self, branch: Branch) -> None:
         options = self.node.options.over(branch.run.options)
+        branch.asks_for(self.node, self.node.name)
         index = branch.num_nodes
         branch.num_nodes += 1
         num_outputs = options.n or 1
@@ -75,7 +76,8 @@ class Generate:
         stops = self.node.extra_stops
         if not options.ignore_eos:
             stops += branch.conversation.end_of_turn(branch.run.model)
-        prompt = branch.text.prompt()
+        prompt = branch.prompt()
+        messages = None if branch.run.capabilities.free_text else branch.conversation.to_send(branch.text)
 
         def request(output: int) -> GenerateRequest:
             own_seed = seed + output if seed is not None else None
@@ -87,6 +89,7 @@ class Generate:
                 logprob_start_len=-1 if options.logprob_start_len is None else options.logprob_start_len,
                 top_logprobs_num=options.top_logprobs_num or 0,
                 request_id=branch.run.next_request_id(),
+                messages=messages,
             )
 
         with_text = bool(options.return_text_in_logprobs)
@@ -128,10 +131,11 @@ class Choose:
     slot: Slot
 
     async def perform(self, branch: Branch) -> None:
+        branch.asks_for(self.node, self.node.name)
         index = branch.num_nodes
         branch.num_nodes += 1
         choices, method = self.node.choices, self.node.method
-        scores = await branch.run.backend.score(branch.text.prompt(), choices)
+        scores = await branch.run.backend.score(branch.prompt(), choices)
         if len(scores) != len(choices) or not all(score.logprobs for score in scores):
             raise BackendError(f"the backend scored {len(scores)} of {len(choices)} choices, or some without tokens")
         unconditional: list[Score] = []
@@ -178,9 +182,10 @@ class ForkOff:
     children: list[Branch]
 
     async def perform(self, branch: Branch) -> None:
+        branch.asks_for(self.node, None)
         branch.num_nodes += 1
         if len(self.children) > 1 and branch.text.length > branch.text.cached_length:
-            await branch.run.backend.commit(branch.text.prompt())
+            await branch.run.backend.commit(branch.prompt())
             branch.text.cached_length = branch.text.length
         for index, child in enumerate(self.children):
             if child.error is None:
