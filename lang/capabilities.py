@@ -92,7 +92,7 @@ def _check_place(node: Gen, capabilities: Capabilities, roles: RoleTracker) -> N
 def _refusal(node: Node, capabilities: Capabilities, what: str, about: str) -> UnsupportedByBackend:
     advice = capabilities.advice.get(about, "")
     return UnsupportedByBackend(
-        f"{node.label} at {node.source} asks for {what}: {capabilities.name} has no such thing"
+        f"{node.label} at {node.source} wants {what}: {capabilities.name} has no such thing"
         f"{'; ' + advice if advice else ''}",
         about,
     )

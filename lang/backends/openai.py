@@ -98,7 +98,8 @@ class OpenAI:
         connect_timeout: float | None = 10.0,
         max_connections: int = 256,
     ) -> None:
-        if not isinstance(model_name, str) or not model_name:
+        given: object = model_name
+        if not isinstance(given, str) or not given:
             raise ArgumentError(f"model_name: got {model_name!r}, wanted the model's name (at {caller_line()})")
         if is_azure:
             raise ArgumentError(

@@ -205,10 +205,12 @@ class ScriptedBackend:
         if isinstance(script, Mapping):
             key = self._key(script, prompt, "gen")
             found = script[key]
-            return found if isinstance(found, (str, Reply, Exception)) else self._next(found, key, prompt)
-        if isinstance(script, Sequence):
-            return self._next(script, None, prompt)
-        return script(prompt, request)
+            answer: Answer = found if isinstance(found, (str, Reply, Exception)) else self._next(found, key, prompt)
+        elif isinstance(script, Sequence):
+            answer = self._next(script, None, prompt)
+        else:
+            answer = script(prompt, request)
+        return answer
 
     def _scores_of_choice(self, prompt: str, continuations: Sequence[str]) -> Callable[[str, str], Sequence[float]]:
         given = self.choices
@@ -221,9 +223,7 @@ class ScriptedBackend:
         else:
             chosen = given(prompt, continuations)
         if chosen not in continuations:
-            raise ScriptError(
-                f"the script chooses {chosen!r}, and the choices are {', '.join(map(repr, continuations))}"
-            )
+            raise ScriptError(f"the script chooses {chosen!r}, which is none of {', '.join(map(repr, continuations))}")
 
         def scores(_: str, continuation: str) -> list[float]:
             on_the_way = [chosen.startswith(continuation[: end + 1]) for end in range(len(continuation))]
