@@ -31,6 +31,9 @@ if TYPE_CHECKING:
         BranchErrors as BranchErrors,
     )
     from forktree.lang import (
+        ChatFormat as ChatFormat,
+    )
+    from forktree.lang import (
         ChoicesMethod as ChoicesMethod,
     )
     from forktree.lang import (
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
     )
     from forktree.lang import (
         NoBackend as NoBackend,
+    )
+    from forktree.lang import (
+        OpenAI as OpenAI,
     )
     from forktree.lang import (
         Program as Program,
@@ -79,7 +85,13 @@ if TYPE_CHECKING:
         SchemaError as SchemaError,
     )
     from forktree.lang import (
+        SGLangEndpoint as SGLangEndpoint,
+    )
+    from forktree.lang import (
         StateClosed as StateClosed,
+    )
+    from forktree.lang import (
+        UnsupportedByBackend as UnsupportedByBackend,
     )
     from forktree.lang import (
         assistant as assistant,
@@ -130,6 +142,9 @@ if TYPE_CHECKING:
         system_end as system_end,
     )
     from forktree.lang import (
+        testing as testing,
+    )
+    from forktree.lang import (
         token_length_normalized as token_length_normalized,
     )
     from forktree.lang import (
@@ -161,6 +176,7 @@ __all__ = [
     "BackendUnavailable",
     "BatchErrors",
     "BranchErrors",
+    "ChatFormat",
     "ChoicesMethod",
     "ConstraintError",
     "Engine",
@@ -169,6 +185,7 @@ __all__ = [
     "GenerationError",
     "MissingVariable",
     "NoBackend",
+    "OpenAI",
     "Program",
     "ProgramCancelled",
     "ProgramError",
@@ -178,9 +195,11 @@ __all__ = [
     "RoleError",
     "Runtime",
     "RuntimeEndpoint",
+    "SGLangEndpoint",
     "SamplingParams",
     "SchemaError",
     "StateClosed",
+    "UnsupportedByBackend",
     "__version__",
     "assistant",
     "assistant_begin",
@@ -198,6 +217,7 @@ __all__ = [
     "system",
     "system_begin",
     "system_end",
+    "testing",
     "token_length_normalized",
     "unconditional_likelihood_normalized",
     "user",
@@ -207,14 +227,13 @@ __all__ = [
 
 _OF_THE_RUNTIME = ("Engine", "EngineConfig", "SamplingParams")
 
-_PAID_API = "paid APIs are not offered; programs run on ft.Runtime() or on a server, ft.RuntimeEndpoint(url)"
+_OTHER_API = "its API is not spoken; ft.OpenAI(model, base_url=...) runs on any OpenAI-compatible endpoint"
 _TEXT_ONLY = "models here read text only, so a program can't add pictures or films"
 _NOT_OFFERED = {  # of SGLang's names
-    "OpenAI": _PAID_API,
-    "Anthropic": _PAID_API,
-    "LiteLLM": _PAID_API,
-    "VertexAI": _PAID_API,
-    "Shengsuanyun": _PAID_API,
+    "Anthropic": _OTHER_API,
+    "LiteLLM": _OTHER_API,
+    "VertexAI": _OTHER_API,
+    "Shengsuanyun": _OTHER_API,
     "image": _TEXT_ONLY,
     "video": _TEXT_ONLY,
     "global_config": "nothing is set globally but ft.set_default_backend(...); options go to gen and run",

@@ -1,11 +1,13 @@
 """The language: programs that call a model many times, fork, choose and join.
 
-Here: the face of the package.  Loads no torch and no aiohttp: the two backends are resolved on first use.
+Here: the face of the package.  Loads no torch and no aiohttp: backends, and the kit for tests, are resolved on first
+use.
 Imports forktree.grammar when a constraint is written, forktree.runtime when a program runs on a local engine, nothing
 else of ours."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .api import (
@@ -23,6 +25,7 @@ from .api import (
     user_begin,
     user_end,
 )
+from .backends.protocol import ChatFormat
 from .choices import (
     ChoicesMethod,
     exact_probability,
@@ -49,13 +52,17 @@ from .errors import (
     RoleError,
     SchemaError,
     StateClosed,
+    UnsupportedByBackend,
 )
 from .program import Program, function
 from .state import ForkGroup, ProgramState
 
 if TYPE_CHECKING:
+    from . import testing
     from .backends.http import RuntimeEndpoint
     from .backends.local import Runtime
+    from .backends.openai import OpenAI
+    from .backends.sglang import SGLangEndpoint
 
 __all__ = [
     "ArgumentError",
@@ -64,12 +71,14 @@ __all__ = [
     "BackendUnavailable",
     "BatchErrors",
     "BranchErrors",
+    "ChatFormat",
     "ChoicesMethod",
     "ConstraintError",
     "ForkGroup",
     "GenerationError",
     "MissingVariable",
     "NoBackend",
+    "OpenAI",
     "Program",
     "ProgramCancelled",
     "ProgramError",
@@ -79,8 +88,10 @@ __all__ = [
     "RoleError",
     "Runtime",
     "RuntimeEndpoint",
+    "SGLangEndpoint",
     "SchemaError",
     "StateClosed",
+    "UnsupportedByBackend",
     "assistant",
     "assistant_begin",
     "assistant_end",
@@ -97,6 +108,7 @@ __all__ = [
     "system",
     "system_begin",
     "system_end",
+    "testing",
     "token_length_normalized",
     "unconditional_likelihood_normalized",
     "user",
@@ -105,16 +117,20 @@ __all__ = [
 ]
 
 
+_ON_FIRST_USE = {
+    "OpenAI": ".backends.openai",
+    "Runtime": ".backends.local",
+    "RuntimeEndpoint": ".backends.http",
+    "SGLangEndpoint": ".backends.sglang",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "Runtime":
-        from .backends.local import Runtime
-
-        return Runtime
-    if name == "RuntimeEndpoint":
-        from .backends.http import RuntimeEndpoint
-
-        return RuntimeEndpoint
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "testing":
+        return import_module(".testing", __name__)
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ON_FIRST_USE[name], __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -17,17 +17,17 @@ class RoleTracker:
     """Which role is open where the user's code stands: roles that don't nest are an error at the line that opens or
     closes them."""
 
-    __slots__ = ("opened_at", "role")
+    __slots__ = ("has_content", "opened_at", "role")
 
-    def __init__(self, role: str | None = None, opened_at: SourceLine | None = None) -> None:
-        self.role, self.opened_at = role, opened_at
+    def __init__(self, role: str | None = None, opened_at: SourceLine | None = None, has_content: bool = False) -> None:
+        self.role, self.opened_at, self.has_content = role, opened_at, has_content
 
     def begin(self, role: str, source: SourceLine) -> None:
         if self.role is not None:
             raise RoleError(
                 f"{role}_begin() at {source}: the {self.role} role opened at {self.opened_at} is still open"
             )
-        self.role, self.opened_at = role, source
+        self.role, self.opened_at, self.has_content = role, source, False
 
     def end(self, role: str, source: SourceLine) -> None:
         if self.role != role:
@@ -36,7 +36,7 @@ class RoleTracker:
         self.role = self.opened_at = None
 
     def copy(self) -> RoleTracker:
-        return RoleTracker(self.role, self.opened_at)
+        return RoleTracker(self.role, self.opened_at, self.has_content)
 
 
 class Conversation:
@@ -83,6 +83,11 @@ class Conversation:
     def end_of_turn(self, model: ModelInfo | None) -> tuple[str, ...]:
         """Stop strings while the assistant speaks: the text that would close its turn, for models that spell it out."""
         return end_of_turn(self.role, model.chat_format if model is not None else None)
+
+    def to_send(self, text: BranchText) -> tuple[tuple[str, str], ...]:
+        """The messages for a backend that takes no text: closed ones, then what the open role has so far."""
+        content = text.text(self._content_start) if self.role is not None else ""
+        return (*self.messages, (self.role, content)) if self.role is not None and content else tuple(self.messages)
 
     def as_list(self) -> list[dict[str, str]]:
         return [{"role": role, "content": content} for role, content in self.messages]

@@ -2,6 +2,7 @@
 
     ProgramError
       ArgumentError (TypeError)      an argument that can't be what it is: found where it is written
+        UnsupportedByBackend         something the backend of this run can't do: found where it is added to the state
       ConstraintError (ValueError)   a regex or schema that can't be enforced: found where it is written
         RegexError, SchemaError      the same, with the offset in the pattern or the pointer into the schema
       RoleError                      roles nested, left open, or a model without a chat template
@@ -48,6 +49,7 @@ __all__ = [
     "RoleError",
     "SchemaError",
     "StateClosed",
+    "UnsupportedByBackend",
 ]
 
 _MOST_SHOWN = 8
@@ -59,6 +61,15 @@ class ProgramError(Exception):
 
 class ArgumentError(ProgramError, TypeError):
     """An argument of gen, select, run, ... that can't be right."""
+
+
+class UnsupportedByBackend(ArgumentError):
+    """A node asks for what the run's backend can't do.  `about` is the option's name, or "select", "roles",
+    "free_text", "continues_turn"."""
+
+    def __init__(self, message: str, about: str) -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class ConstraintError(ProgramError, ValueError):

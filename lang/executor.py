@@ -18,7 +18,7 @@ from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from .ahead import AheadOfRun
-from .backends.protocol import Backend, ModelInfo
+from .backends.protocol import EVERYTHING, Backend, Capabilities, ModelInfo, Place, Prompt, asked_from
 from .chat import Conversation
 from .errors import BranchErrors, GenerationError, ProgramCancelled, ProgramError
 from .feed import Feed
@@ -77,6 +77,8 @@ class Run:
         self.id = f"{_process_tag}-{next(_run_numbers)}"
         self.model: ModelInfo | None = None  # asked for when a role needs it
         self.ahead: AheadOfRun | None = None  # its model calls, where the backend runs them ahead of the program
+        self.capabilities = backend.capabilities
+        self.limits: Capabilities | None = None if self.capabilities == EVERYTHING else self.capabilities
         self._branches: weakref.WeakValueDictionary[int, Branch] = weakref.WeakValueDictionary()  # by order of birth
         self._branch_numbers = itertools.count()
         self._request_numbers = itertools.count(1)
@@ -200,6 +202,17 @@ class Branch:
             operation.abandon(self._failed(error))
         finally:
             self._interruptible = False
+
+    def prompt(self) -> Prompt:
+        """All text so far, as the backend takes it."""
+        if self.run.capabilities.token_ids:
+            return self.text.prompt()
+        text = self.text.text()
+        return (text,) if text else ()
+
+    def asks_for(self, node: Node, variable: str | None) -> None:
+        """The calls of the backend that follow are for this node."""
+        asked_from.set(Place(variable, node.source, self.path, self.num_nodes))
 
     def write(self, text: str) -> None:
         """Constant text of the program."""

@@ -69,6 +69,7 @@ class Generate:
 
     async def perform(self, branch: Branch) -> None:
         options = self.node.options.over(branch.run.options)
+        branch.asks_for(self.node, self.node.name)
         index = branch.num_nodes
         branch.num_nodes += 1
         num_outputs = options.n or 1
@@ -76,7 +77,8 @@ class Generate:
         stops = self.node.extra_stops
         if not options.ignore_eos:
             stops += branch.conversation.end_of_turn(branch.run.model)
-        prompt = branch.text.prompt()
+        prompt = branch.prompt()
+        messages = None if branch.run.capabilities.free_text else branch.conversation.to_send(branch.text)
 
         def request(output: int) -> GenerateRequest:
             own_seed = seed + output if seed is not None else None
@@ -88,6 +90,7 @@ class Generate:
                 logprob_start_len=-1 if options.logprob_start_len is None else options.logprob_start_len,
                 top_logprobs_num=options.top_logprobs_num or 0,
                 request_id=branch.run.next_request_id(),
+                messages=messages,
             )
 
         with_text = bool(options.return_text_in_logprobs)
@@ -135,10 +138,11 @@ class Choose:
     slot: Slot
 
     async def perform(self, branch: Branch) -> None:
+        branch.asks_for(self.node, self.node.name)
         index = branch.num_nodes
         branch.num_nodes += 1
         choices, method = self.node.choices, self.node.method
-        prompt = branch.text.prompt()
+        prompt = branch.prompt()
         ahead = branch.run.ahead
         found = await ahead.scores(prompt, choices, (branch.path, index)) if ahead is not None else None
         scores, unconditional = found or (await branch.run.backend.score(prompt, choices), [])
@@ -170,11 +174,12 @@ class ForkOff:
     children: list[Branch]
 
     async def perform(self, branch: Branch) -> None:
+        branch.asks_for(self.node, None)
         branch.num_nodes += 1
         ahead = branch.run.ahead
         is_ahead = ahead is not None and ahead.covers_fork(branch.path, branch.num_nodes)
         if not is_ahead and len(self.children) > 1 and branch.text.length > branch.text.cached_length:
-            await branch.run.backend.commit(branch.text.prompt())
+            await branch.run.backend.commit(branch.prompt())
             branch.text.cached_length = branch.text.length
         for index, child in enumerate(self.children):
             if child.error is None:

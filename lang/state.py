@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, NoReturn, overload
 
+from .capabilities import check_node, check_text
 from .chat import RoleTracker
 from .errors import ArgumentError, BranchErrors, StateClosed
 from .executor import Branch, Run, Slot
@@ -85,10 +86,16 @@ class ProgramState(StateReader):
     def _write(self, text: str) -> None:
         """Text waits for the next operation to take it along, unless somebody reads along."""
         branch = self._shared.branch
+        if branch.run.limits is not None:
+            check_text(text, caller_line(), branch.run.limits, self._shared.roles)
+            self._shared.roles.has_content |= bool(text)
         branch.submit(text, start=branch.run.stream)
 
     def _submit(self, node: Node) -> None:
-        shared = self._shared
+        shared, run = self._shared, self._shared.branch.run
+        if run.limits is not None:
+            check_node(node, run.limits, run.options, shared.roles)
+            shared.roles.has_content |= isinstance(node, (Gen, Select))
         if isinstance(node, Text):
             self._write(node.text)
         elif isinstance(node, Gen):
@@ -121,10 +128,19 @@ class ProgramState(StateReader):
         if other._shared.branch is self._shared.branch:
             raise ArgumentError(f"a state can't be added to itself (at {source})")
         written = other.written(lambda branch: branch.conversation.opening_length)
+        self._check_append(written, source)
         self._shared.branch.submit(Append(written, Text(source, "")))
         self._shared.slots.update(
             {name: slot for name, slot in other._shared.slots.items() if not name.startswith("#")}
         )
+
+    def _check_append(self, written: Written, source: SourceLine) -> None:
+        """Text that other branches wrote, without messages of its own, is text like any other."""
+        limits = self._shared.branch.run.limits
+        if limits is not None and not written.messages:
+            text = "".join(segment.text for segment in written.segments)
+            check_text(text, source, limits, self._shared.roles)
+            self._shared.roles.has_content |= bool(text)
 
     def written(self, start: Callable[[Branch], int]) -> Written:
         """What this state has written from character `start` on, once it is."""
@@ -263,8 +279,9 @@ class ForkGroup:
             self._gather()
         else:
             for state in self.states:
-                segments = state.written(lambda branch: branch.fork_start).segments
-                self.src_state._shared.branch.submit(Append(Written(segments, ()), Text(source, "")))
+                written = Written(state.written(lambda branch: branch.fork_start).segments, ())
+                self.src_state._check_append(written, source)
+                self.src_state._shared.branch.submit(Append(written, Text(source, "")))
 
     def _raise_failures(self) -> None:
         failed: dict[int, BaseException] = {}

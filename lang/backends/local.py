@@ -15,6 +15,7 @@ from ..loop import loop_thread
 from ..nodes import caller_line
 from ..waiting import Promise, until_done_async
 from .protocol import (
+    EVERYTHING,
     ChatFormat,
     Chunk,
     GenerateRequest,
@@ -39,6 +40,8 @@ __all__ = ["BackendOnFirstUse", "LocalBackend", "Runtime"]
 
 class LocalBackend:
     """A Backend on an Engine that somebody else starts and closes."""
+
+    capabilities = EVERYTHING
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -217,6 +220,8 @@ class BackendOnFirstUse:
 
     The start takes a thread of its own, since on the loop it would hold up every other program.  A start that failed
     is not tried again."""
+
+    capabilities = EVERYTHING
 
     def __init__(self, start: Callable[[], Engine]) -> None:
         self._start = start

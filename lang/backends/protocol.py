@@ -8,15 +8,19 @@ frontend, with cancellation, scores and token ids made part of it."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
+    "EVERYTHING",
     "Backend",
+    "Capabilities",
     "ChatFormat",
     "Chunk",
     "GenerateRequest",
     "ModelInfo",
+    "Place",
     "ProgramBackend",
     "ProgramCall",
     "ProgramNews",
@@ -26,6 +30,7 @@ __all__ = [
     "Score",
     "TokenLogprob",
     "Usage",
+    "asked_from",
 ]
 
 PromptPart = str | Sequence[int]
@@ -47,12 +52,53 @@ class ChatFormat:
     default_system: str  # a whole rendered block, "" = none
     roles: Mapping[str, tuple[str, str]]  # "user", "assistant", mostly "system" -> (prefix, suffix)
 
+    @staticmethod
+    def chatml(default_system: str = "", bos: str = "") -> ChatFormat:
+        """<|im_start|>user ... <|im_end|>, which many models were trained on; default_system is a message's text."""
+        roles = {role: (f"<|im_start|>{role}\n", "<|im_end|>\n") for role in ("system", "user", "assistant")}
+        begin, end = roles["system"]
+        return ChatFormat(bos, begin + default_system + end if default_system else "", roles)
+
 
 @dataclass(frozen=True)
 class ModelInfo:
     name: str
     context_length: int  # tokens, 0 = not known
     chat_format: ChatFormat | None  # None: no chat template, or one that can't be split; roles are refused
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do.  A node that needs more is refused at the line that adds it, before anything is sent
+    (lang/capabilities.py).  `options` are names of SamplingOptions."""
+
+    name: str = "this backend"  # as errors call it
+    options: frozenset[str] | None = None  # of those that not every backend has, the ones it takes; None: all
+    max_stops: int | None = None  # stop strings of one request
+    max_top_logprobs: int | None = None
+    select: bool = True
+    unconditional_scores: bool = True  # of bare token ids, for unconditional_likelihood_normalized
+    token_ids: bool = True  # False: a prompt is text only
+    roles: bool = True
+    free_text: bool = True  # False: it takes messages, and no text outside of a role
+    continues_turn: bool = True  # with messages: a gen may follow other content of its assistant turn
+    advice: Mapping[str, str] = field(default_factory=dict)  # what to do instead, by option, or "select", "roles", ...
+
+
+EVERYTHING = Capabilities()
+
+
+class Place(NamedTuple):
+    """Where in a program a request comes from: for recordings and scripts, not for answering it."""
+
+    variable: str | None
+    source: object  # prints as demo.py:12
+    path: tuple[int, ...]  # of the branch, in the tree of forks
+    node: int  # how many gens, selects and forks its branch had before
+
+
+asked_from: ContextVar[Place | None] = ContextVar("forktree_asked_from", default=None)
+"""The node for which a backend is being called; each branch's task has its own."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +155,16 @@ class GenerateRequest:
     logprob_start_len: int = -1  # first prompt token whose log-probability is wanted; -1: outputs only
     top_logprobs_num: int = 0
     request_id: str | None = None
+    messages: tuple[tuple[str, str], ...] | None = None
+    """(role, content), for a backend without free text; the last one is the open assistant turn if it has content."""
 
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    token_id: int
+    token_id: int | None  # None: the backend tells tokens by their text only
     logprob: float | None  # None: the very first token of a prompt has nothing before it
     text: str | None = None
-    top: tuple[tuple[float, int, str | None], ...] = ()  # (logprob, token id, text), most likely first
+    top: tuple[tuple[float, int | None, str | None], ...] = ()  # (logprob, token id, text), most likely first
 
 
 @dataclass(frozen=True)
@@ -196,6 +244,9 @@ class Backend(Protocol):
 
     Cancelling the task that awaits a call, or closing the generator of `generate`, ends the request on the other side
     too."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     async def model_info(self) -> ModelInfo: ...
 

@@ -80,9 +80,7 @@ async def abort(request: web.Request) -> web.Response:
     return reply({"aborted": True})
 
 
-async def _encoded(
-    events: AsyncGenerator[ProgramEvent, None], exchange: Exchange
-) -> AsyncGenerator[bytes, None]:
+async def _encoded(events: AsyncGenerator[ProgramEvent, None], exchange: Exchange) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         async for event in events:
             yield msgspec.json.encode(_plain(event, exchange))

@@ -34,7 +34,7 @@ THIRD_PARTY = {
 }
 ONLY_IN = {
     "triton": ("forktree.runtime.kernels",),
-    "aiohttp": ("forktree.runtime.server", "forktree.lang.backends.http"),
+    "aiohttp": ("forktree.runtime.server", "forktree.lang.backends.http_client"),
     "torch": ("forktree.runtime",),
     "transformers": ("forktree.runtime",),
     "zmq": ("forktree.runtime.engine",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ def test_import_forktree_is_quick() -> None:
         "import forktree",
         "import forktree as ft; ft.function, ft.gen, ft.select, ft.user",
         "import forktree.lang",
+        "import forktree.testing",
         "import forktree.grammar",
         "import forktree.radix_cache",
         "import forktree.runtime",
@@ -103,3 +105,32 @@ with Engine(in_process=True) as engine:
 print(json.dumps([name for name in sys.modules if name.partition(".")[0] == "triton"]))
 """
     assert run_python(code) == []
+
+
+def test_a_program_is_tested_recorded_and_replayed_on_the_base_install_without_aiohttp(tmp_path: Path) -> None:
+    """Show of issue 3: nothing that runs a model or talks to one can be imported."""
+    code = f"""
+import json, sys
+for name in {sorted({*ENGINE_ONLY, "aiohttp", "numpy"})}:
+    sys.modules[name] = None          # import of it raises ImportError
+import forktree as ft
+from forktree.testing import ScriptedBackend, record, replay, requests_of
+
+path = {str(tmp_path / "run.jsonl")!r}
+
+@ft.function
+def program(s, place):
+    s += ft.user("Describe " + place)
+    s += ft.assistant(ft.gen("answer", max_tokens=4))
+    forks = s.fork(2)
+    forks += ft.select("kind", ["town", "river"])
+    forks.join()
+
+backend = ScriptedBackend({{"answer": "wet"}}, choices={{"kind": "river"}})
+with record(path, backend) as recorded:
+    first = program.run("Isar", backend=recorded)
+again = program.run("Isar", backend=replay(path))
+assert again.text() == first.text()
+print(json.dumps([again["answer"], again["kind"], len(requests_of(path))]))
+"""
+    assert run_python(code) == ["wet", ["river", "river"], 1]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ from aiohttp import web
 
 import forktree as ft
 from tests.support.scripted_backend import wait_until
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from tests.support.wire_server import WireServer
 
 INFO = {
     "model_path": "/models/tiny",
@@ -28,80 +25,6 @@ INFO = {
         "roles": {role: [f"<{role}>", "</>"] for role in ("system", "user", "assistant")},
     },
 }
-
-
-class WireServer:
-    """Answers with `reply` per request; records bodies, headers and connections that were cut."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="wire-server")
-        self.forget()
-
-    def forget(self) -> None:
-        self.bodies: list[tuple[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.num_disconnected = 0
-        self.num_waiting = 0
-        self.reply: Any = lambda body: {"text": "hello", "output_ids": [1, 2], "meta_info": meta([1, 2])}
-        self.info: dict[str, Any] = INFO
-
-    def start(self) -> None:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _listen(self) -> None:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}"
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json() if request.can_read_body else None
-        self.bodies.append((f"{request.method} {request.path}", body))
-        self.headers.append(dict(request.headers))
-        if request.path == "/get_model_info":
-            return web.json_response(self.info)
-        if request.path in ("/flush_cache", "/server_info"):
-            return web.json_response({"status": "ok"})
-        reply = self.reply(body)
-        if isinstance(reply, web.StreamResponse):
-            return reply
-        if reply is None:
-            return await self._wait_for_ever()
-        if isinstance(reply, list):
-            return await self._stream(request, reply)
-        return web.json_response(reply)
-
-    async def _wait_for_ever(self) -> web.StreamResponse:
-        self.num_waiting += 1
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.num_disconnected += 1
-        raise AssertionError
-
-    async def _stream(self, request: web.Request, events: list[Any]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for event in events:
-            if event is None:
-                return await self._wait_for_ever()
-            await response.write(
-                event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
-            )
-        return response
 
 
 def meta(ids: list[int], **more: Any) -> dict[str, Any]:
@@ -127,6 +50,8 @@ def running() -> Iterator[WireServer]:
 @pytest.fixture
 def server(running: WireServer) -> WireServer:
     running.forget()
+    running.info = INFO
+    running.reply = lambda body: {"text": "hello", "output_ids": [1, 2], "meta_info": meta([1, 2])}
     return running
 
 
@@ -254,7 +179,10 @@ def test_statuses_become_typed_errors_with_the_servers_message_and_field(
 
 def test_answers_that_are_no_answers_say_so(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:
     server.reply = lambda body: web.Response(text="<html>")
-    with pytest.raises(ft.GenerationError, match="not a JSON object"):
+    with pytest.raises(ft.GenerationError, match="answered with no JSON"):
+        ask.run("Q", backend=endpoint)
+    server.reply = lambda body: web.json_response([1, 2])
+    with pytest.raises(ft.GenerationError, match=r"answered with no JSON object: \[1, 2\]"):
         ask.run("Q", backend=endpoint)
     server.reply = lambda body: {"choices": []}
     with pytest.raises(ft.GenerationError, match="no 'text'; is this a forktree server"):
@@ -268,7 +196,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
     assert isinstance(caught.value.cause, ft.BackendUnavailable)
     shown = "".join(traceback.format_exception(caught.value))
     assert "BackendUnavailable" in shown
-    for inside in ("aiohttp", "asyncio", "During handling", "backends"):
+    for inside in ("aiohttp", "asyncio", "During handling", "lang/backends"):
         assert inside not in shown, shown
     assert endpoint.used
 
