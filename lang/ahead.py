@@ -5,7 +5,7 @@ Not here: plans (plan), when a run is planned (foresight).  All of it happens on
 save `start`.
 
 What runs ahead is a forecast.  The program's own code runs as ever, and each of its gens and selects asks here first:
-if the plan has a node at this place, with these options, whose prompt was the very one that the program would send,
+if the plan has a node at this position, with these options, whose prompt was the very one that the program would send,
 its output is the program's; otherwise the program asks the backend itself, and what was foreseen wrongly is ended."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from .backends.protocol import Backend, Chunk, GenerateRequest, ProgramBackend, ProgramCall, ProgramNews, Prompt, Score
 from .loop import loop_thread
-from .plan import Place, Plan
+from .plan import Plan, Position
 
 __all__ = ["AheadOfRun", "RunAhead", "prompt_digest"]
 
@@ -44,8 +44,8 @@ class RunAhead:
     ) -> None:
         self._backend, self._plan, self._arguments, self._stream = backend, plan, arguments, stream
         self._call: ProgramCall | None = None
-        self._places = plan.places
-        self.items = [AheadOfRun(self, plan, self._places, item) for item in range(len(arguments))]
+        self._positions = plan.positions
+        self.items = [AheadOfRun(self, plan, self._positions, item) for item in range(len(arguments))]
 
     def start(self) -> None:
         """Any thread."""
@@ -87,8 +87,8 @@ class _NodeNews:
 class AheadOfRun:
     """One run's share of a RunAhead."""
 
-    def __init__(self, ahead: RunAhead, plan: Plan, places: Mapping[Place, int], item: int) -> None:
-        self._ahead, self._plan, self._places, self._item = ahead, plan, places, item
+    def __init__(self, ahead: RunAhead, plan: Plan, positions: Mapping[Position, int], item: int) -> None:
+        self._ahead, self._plan, self._positions, self._item = ahead, plan, positions, item
         self._forks = plan.forks
         self._news: dict[int, _NodeNews] = {}
         self._changed: asyncio.Event | None = None
@@ -125,10 +125,10 @@ class AheadOfRun:
         return (*path, number) in self._forks
 
     async def generate(
-        self, backend: Backend, request: GenerateRequest, place: Place, output: int
+        self, backend: Backend, request: GenerateRequest, position: Position, output: int
     ) -> AsyncGenerator[Chunk, None]:
         """The chunks of one output: those that came ahead, if they answer this request, else the backend's own."""
-        node = self._node("gen", place, lambda more: _same_sampling(more, request, output))
+        node = self._node("gen", position, lambda more: _same_sampling(more, request, output))
         if node is not None and await self._asked_the_same(node, request.prompt):
             finished = False
             try:
@@ -151,10 +151,10 @@ class AheadOfRun:
                 yield chunk
 
     async def scores(
-        self, prompt: Prompt, choices: Sequence[str], place: Place
+        self, prompt: Prompt, choices: Sequence[str], position: Position
     ) -> tuple[list[Score], list[Score]] | None:
         """Scores of the choices after the prompt, and alone where the method needs that; None: none came ahead."""
-        node = self._node("select", place, lambda more: more["choices"] == list(choices))
+        node = self._node("select", position, lambda more: more["choices"] == list(choices))
         if node is None:
             return None
         try:
@@ -170,9 +170,9 @@ class AheadOfRun:
 
     # ---- how
 
-    def _node(self, kind: str, place: Place, fits: Any) -> int | None:
-        """The plan's node at this place; None, and that node ended, where it asks for something else."""
-        found = self._places.get(place)
+    def _node(self, kind: str, position: Position, fits: Any) -> int | None:
+        """The plan's node at this position; None, and that node ended, where it asks for something else."""
+        found = self._positions.get(position)
         if found is None:
             return None
         planned = self._plan.nodes[found]

@@ -18,7 +18,7 @@ from .executor import Branch, Slot
 from .meta import Output
 from .nodes import Fork, Gen, Node, RoleBegin, RoleEnd, Select
 from .options import node_seed
-from .plan import Place
+from .plan import Position
 from .prompt import Segment
 from .waiting import Promise
 
@@ -109,13 +109,13 @@ class Generate:
             self.slot.feed.close()
 
     async def _one(
-        self, branch: Branch, request: GenerateRequest, with_text: bool, place: Place, number: int
+        self, branch: Branch, request: GenerateRequest, with_text: bool, position: Position, number: int
     ) -> Output:
         output, run = Output(request, with_text), branch.run
         if run.ahead is None:
             source = run.backend.generate(request)
         else:
-            source = run.ahead.generate(run.backend, request, place, number)
+            source = run.ahead.generate(run.backend, request, position, number)
         async with contextlib.aclosing(source) as chunks:
             async for chunk in chunks:
                 output.add(chunk)

@@ -30,11 +30,11 @@ from .graph import (
 )
 from .options import SamplingOptions, node_seed
 
-__all__ = ["MergedPlan", "Place", "Plan", "PlannedNode", "make_plan", "merge_plans"]
+__all__ = ["MergedPlan", "Plan", "PlannedNode", "Position", "make_plan", "merge_plans"]
 
 PLAN_VERSION = 1
 
-Place = tuple[tuple[int, ...], int]
+Position = tuple[tuple[int, ...], int]
 """Where in a run: the path of the branch in the tree of forks, and which of its gens, selects and forks."""
 
 
@@ -46,7 +46,7 @@ class PlannedNode:
     after: int
     pieces: tuple[Any, ...]  # str, or a reference as the wire has it
     of: int | None = None
-    place: Place | None = None
+    position: Position | None = None
     more: Mapping[str, Any] = field(default_factory=dict)  # what the wire says of a gen or a select
 
     def wire(self) -> dict[str, Any]:
@@ -61,13 +61,13 @@ class Plan:
     whole: bool
 
     @property
-    def places(self) -> dict[Place, int]:
-        return {node.place: i for i, node in enumerate(self.nodes) if node.place is not None}
+    def positions(self) -> dict[Position, int]:
+        return {node.position: i for i, node in enumerate(self.nodes) if node.position is not None}
 
     @property
     def forks(self) -> frozenset[tuple[int, ...]]:
         """Forks below which something is planned: the path of the branch, then the fork's number in paths."""
-        paths = {node.place[0] for node in self.nodes if node.place is not None}
+        paths = {node.position[0] for node in self.nodes if node.position is not None}
         return frozenset(path[:length] for path in paths for length in range(1, len(path), 2))
 
     @property
@@ -164,8 +164,8 @@ class _Lowering:
             self._branches[child] = replace(branch, pieces=list(branch.pieces))
 
     def _call(self, branch: _Branch, node: GraphNode, index: int, kind: str, more: Mapping[str, Any]) -> None:
-        place = (self._graph.branches[node.branch].path, index)
-        self.nodes.append(PlannedNode(kind, branch.after, tuple(branch.pieces), node.id, place, more))
+        position = (self._graph.branches[node.branch].path, index)
+        self.nodes.append(PlannedNode(kind, branch.after, tuple(branch.pieces), node.id, position, more))
         self._plan_ids[node.id] = branch.after = len(self.nodes) - 1
         branch.pieces, branch.at_the_start = [], False
 

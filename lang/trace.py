@@ -13,12 +13,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from .backends.protocol import ChatFormat, ModelInfo
-from .chat import Conversation, RoleTracker
-from .executor import Branch, Operation, Slot
+from .backends.protocol import EVERYTHING, Backend, ChatFormat, ModelInfo
+from .chat import RoleTracker
+from .executor import Branch, Operation, Run, Slot
 from .graph import (
     ArgumentNode,
     ForkNode,
@@ -39,7 +38,6 @@ from .nodes import Fork, Node, RoleBegin, SourceLine, caller_line
 from .operations import Append, Choose, Finish, ForkOff, Generate, Read, Role, ScopeBegin, ScopeEnd
 from .options import SamplingOptions
 from .placeholders import Placeholders, Reference, TracedValue, TraceEnds
-from .prompt import BranchText
 from .reading import Shared
 from .state import ProgramState
 
@@ -145,7 +143,7 @@ class _Tracer:
         self.ended: OpenNode | None = None
         marks = {role: (self._format(f"{role} begin"), self._format(f"{role} end")) for role in _ROLES}
         self.model = ModelInfo("", 0, ChatFormat(self._format("bos"), self._format("default system"), marks))
-        self.run = _TracedRun(self)
+        self.run = _TracedRun()
         self.root = TracedBranch(self, None, None, ())
 
     def argument(self, name: str) -> str:
@@ -178,13 +176,17 @@ class _Tracer:
         return self.placeholders.mark(Reference("format", what, shown=f"the {what} of the chat format"))
 
 
-@dataclass
-class _TracedRun:
-    """What the state asks of a run.  Nothing waits, nothing streams, and nothing can be cancelled."""
+class _NoModel:
+    """What a traced program runs on: anything may be asked of it, and nothing is."""
 
-    tracer: _Tracer
-    stream: bool = False
-    options: SamplingOptions = field(default_factory=SamplingOptions)
+    capabilities = EVERYTHING
+
+
+class _TracedRun(Run):
+    """Nothing waits, nothing streams, and nothing can be cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Backend", _NoModel()), SamplingOptions(), stream=False)
 
     def branches(self) -> list[Branch]:
         return []
@@ -197,15 +199,12 @@ class TracedBranch(Branch):
     """Takes the operations of one branch as they are submitted, and keeps each as nodes of the graph."""
 
     def __init__(self, tracer: _Tracer, parent: TracedBranch | None, fork: int | None, path: tuple[int, ...]) -> None:
-        self.tracer, self.id = tracer, len(tracer.branches)
-        self.path = path
-        self.run = tracer.run  # type: ignore[assignment]  # the part of Run that states use
-        self.text, self.conversation, self.num_nodes = BranchText(), Conversation(), 0
+        super().__init__(tracer.run)
+        self.tracer, self.id, self.path = tracer, len(tracer.branches), path
+        self.settled = True  # nobody has to end it
         if parent is not None:
             self.text, self.conversation = parent.text.copy(), parent.conversation.copy()
         self.fork_start = self.text.length
-        self.fork = None
-        self.error, self.error_seen, self.settled, self.feed = None, False, True, None
         tracer.branches.append(GraphBranch(self.id, parent.id if parent else None, fork, path))
         self._forks: list[TracedBranch] = []
 

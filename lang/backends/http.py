@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import BackendError, BackendUnavailable
 from ..loop import loop_thread
 from .http_client import HttpClient, field_of
+from .http_programs import HttpProgramCall
 from .protocol import (
     EVERYTHING,
     ChatFormat,
@@ -96,6 +97,11 @@ class RuntimeEndpoint:
         body = {**before, "continuations": list(continuations)}
         found = await self._http.call_object("POST", "/score", body)
         return [Score(tuple(each["token_ids"]), tuple(each["logprobs"])) for each in field_of(found, "scores", _OURS)]
+
+    def run_program(
+        self, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool
+    ) -> HttpProgramCall:
+        return HttpProgramCall(self._http, plan, arguments, stream=stream)
 
     async def commit(self, prompt: Prompt) -> None:
         body = {"prompt_parts": _parts(prompt), "sampling_params": SamplingParams(max_new_tokens=0).to_dict()}

@@ -22,7 +22,7 @@ from ..errors import ArgumentError, BackendError, BackendTimeout, BackendUnavail
 from ..loop import loop_thread
 from ..nodes import caller_line
 
-__all__ = ["HttpClient", "field_of"]
+__all__ = ["HttpClient", "error_from", "field_of"]
 
 _MAX_ERROR_BYTES = 64 * 1024
 _LONGEST_WAIT = 60.0  # seconds that a server may ask us to wait before we try again
@@ -133,7 +133,7 @@ class HttpClient:
         if not isinstance(event, dict):
             raise BackendError(f"{self.base_url}{path} sent an event that is not a JSON object: {payload[:80]!r}")
         if event.get("error"):
-            raise _error_from(event["error"], 400 if _is_callers_fault(event["error"]) else 500)
+            raise error_from(event["error"], 400 if _is_callers_fault(event["error"]) else 500)
         return event
 
 
@@ -201,10 +201,10 @@ def _refusal(url: str, status: int, body: bytes) -> BackendError:
         error = found.get("error", found)
     except (ValueError, AttributeError):
         error = body.decode(errors="replace")[:500]
-    return _error_from(error if error else f"{url} answered with status {status}", status)
+    return error_from(error if error else f"{url} answered with status {status}", status)
 
 
-def _error_from(error: Any, status: int) -> BackendError:
+def error_from(error: Any, status: int) -> BackendError:
     if not isinstance(error, Mapping):
         error = {"message": str(error)}
     message = str(error.get("message") or error.get("detail") or error)

@@ -270,6 +270,7 @@ class EngineCore:
             pages_running=scheduler.num_running_pages,
             pages_total=scheduler.pool.num_pages,
             uptime_seconds=time.monotonic() - self._started,
+            device_seconds=self._executor.busy_seconds,
         )
 
 

@@ -84,6 +84,7 @@ class EngineStats(msgspec.Struct, frozen=True):
     pages_running: int
     pages_total: int
     uptime_seconds: float
+    device_seconds: float  # of them, spent computing steps
 
 
 # -- client -> engine

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Protocol
@@ -18,7 +19,7 @@ from ..attention.plan import AttentionBatch
 from ..memory.kv_store import KvStore
 from ..models.causal_lm import CausalLM
 from ..request import Step
-from .sampler import StepResult, TokenMasks, sample, score_prompt
+from .sampler import Logprob, StepResult, TokenMasks, sample, score_prompt
 from .step_inputs import StepInputs, build
 
 
@@ -69,6 +70,7 @@ class TorchExecutor:
         self._model, self._kv = model, kv
         self._page_size, self._scratch_page = page_size, scratch_page
         self._last_tokens = torch.zeros(num_slots, dtype=torch.int64)
+        self.busy_seconds = 0.0  # that steps have computed, without what they waited for; written by its thread only
         self._launched: SimpleQueue[tuple[StepFuture, StepInputs] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="forktree-executor", daemon=True)
         self._thread.start()
@@ -93,6 +95,7 @@ class TorchExecutor:
                     future.fail(error)
 
     def _compute(self, future: StepFuture, inputs: StepInputs) -> StepResult:
+        started = time.perf_counter()
         input_ids = torch.from_numpy(inputs.input_ids)
         if len(inputs.future_rows):
             input_ids[torch.from_numpy(inputs.future_rows)] = self._last_tokens[torch.from_numpy(inputs.future_slots)]
@@ -108,10 +111,24 @@ class TorchExecutor:
         num_samples = len(inputs.samples)
         logits = self._model.logits(hidden[torch.from_numpy(inputs.logit_rows)]) if len(inputs.logit_rows) else hidden
         prompt_logprobs = score_prompt(logits[num_samples:], inputs.prompt_rows)
+        computed = time.perf_counter()
         masks = future.wait_for_masks()
-        if not num_samples:
+        waited = time.perf_counter() - computed
+        try:
+            return self._sampled(inputs, logits[:num_samples], masks, prompt_logprobs)
+        finally:
+            self.busy_seconds += time.perf_counter() - started - waited
+
+    def _sampled(
+        self,
+        inputs: StepInputs,
+        logits: torch.Tensor,
+        masks: TokenMasks | None,
+        prompt_logprobs: list[list[Logprob]],
+    ) -> StepResult:
+        if not len(logits):
             return StepResult([], {}, [], prompt_logprobs)
-        token_ids, failures, logprobs = sample(logits[:num_samples], inputs.samples, masks, self._last_tokens)
+        token_ids, failures, logprobs = sample(logits, inputs.samples, masks, self._last_tokens)
         slots = torch.tensor([row.slot for row in inputs.samples])
         self._last_tokens[slots] = torch.tensor(token_ids)
         return StepResult(token_ids, failures, logprobs, prompt_logprobs)

@@ -173,5 +173,6 @@ _COUNTERS = (
     ("prefix_cache_queries", "prompt_tokens", "prompt tokens looked up in the prefix cache"),
     ("prefix_cache_hits", "cached_tokens", "of these, tokens found there"),
     ("computed_prompt_tokens", "computed_prompt_tokens", "prompt tokens computed, again after a retraction as well"),
+    ("device_seconds", "device_seconds", "time spent computing steps"),
     ("evicted_pages", "evicted_pages", "cached pages given up for running requests"),
 )

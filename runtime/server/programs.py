@@ -5,8 +5,9 @@ Here: the request, the events as JSON, ending a program or a part of it.  Not he
     {"plan": {"version": 1, "nodes": [...]}, "arguments": [{"question": "..."}], "stream": true}
 
 A stream has one event per news of a node: item, node, digest of its prompt, and one of `delta` (of a gen's output),
-`scores` (of a select's choices, log-probabilities by token) and `error`; node -1 says that the item is over.  Without
-`stream` all events come as one list.  `program_id` names the program for /v1/programs/{id}/abort."""
+`scores` (of a select's choices, log-probabilities by token) and `failure`; node -1 says that the item is over.  Without
+`stream` all events come as one list; with `whole_outputs` each output comes in one piece, at its end.  `program_id`
+names the program for /v1/programs/{id}/abort."""
 
 from __future__ import annotations
 
@@ -34,6 +35,7 @@ class ProgramRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     plan: dict[str, Any]
     arguments: list[dict[str, Any]] = msgspec.field(default_factory=lambda: [{}])
     stream: bool = False
+    whole_outputs: bool = False
     program_id: str | None = None
     cache_salt: str = ""
 
@@ -59,7 +61,7 @@ async def run(request: web.Request) -> web.StreamResponse:
             asked.program_id or new_id(),
             ProgramPlan.read(asked.plan),
             asked.arguments,
-            stream=asked.stream,
+            stream=asked.stream and not asked.whole_outputs,
             salt=asked.cache_salt,
         )
         if asked.stream:
@@ -98,8 +100,12 @@ def _plain(event: ProgramEvent, exchange: Exchange) -> dict[str, Any]:
         plain["alone"] = [_score(score) for score in event.alone]
     if event.error is not None:
         failure = told(event.error, exchange.request_id)
-        plain["error"] = msgspec.json.decode(failure.body())["error"]
-        plain["status"] = failure.status
+        plain["failure"] = {
+            "message": failure.message,
+            "param": failure.param,
+            "code": failure.code,
+            "status": failure.status,
+        }
     return plain
 
 

@@ -145,6 +145,7 @@ class FakeEngine:
             pages_running=10,
             pages_total=100,
             uptime_seconds=1.0,
+            device_seconds=0.5,
         )
 
     async def aflush_cache(self) -> None:
