@@ -7,12 +7,13 @@ every fault can be tested without a model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from forktree.runtime import EngineStats, ModelInfo, SamplingParams, Score, TokenLogprob, Usage
 from forktree.runtime.engine.messages import ChatFormat
-from forktree.runtime.engine.results import Delta
+from forktree.runtime.engine.program_plan import ProgramPlan
+from forktree.runtime.engine.results import Delta, ProgramEvent
 from forktree.runtime.errors import ContextLengthExceeded, InvalidRequest
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -41,6 +42,7 @@ class FakeEngine:
         self.requests: list[dict[str, Any]] = []
         self.running: set[str] = set()
         self.aborted: list[str] = []  # by a call or by closing the stream
+        self.programs: list[FakeProgram] = []
         self.flushes = 0
         self.scored: list[tuple[Any, str]] = []  # prompt and cache_salt of each score call
         self.token_seconds = 0.0
@@ -129,6 +131,12 @@ class FakeEngine:
         self.scored.append((prompt, cache_salt))
         return [Score(self.tokenize(text), [-0.5] * len(text.encode())) for text in continuations]
 
+    def arun_program(
+        self, plan: ProgramPlan, arguments: Sequence[Mapping[str, str]], *, stream: bool = True, cache_salt: str = ""
+    ) -> FakeProgram:
+        self.programs.append(FakeProgram(self, plan, arguments, stream, cache_salt))
+        return self.programs[-1]
+
     async def astats(self) -> EngineStats:
         return EngineStats(
             prompt_tokens=10,
@@ -156,6 +164,48 @@ class FakeEngine:
 
     def close(self) -> None:
         self.closed = True
+
+
+class FakeProgram:
+    """Every gen puts out "ok", every choice has -0.5 a byte; with a gate, each event waits for it."""
+
+    def __init__(
+        self, engine: FakeEngine, plan: ProgramPlan, arguments: Sequence[Mapping[str, str]], stream: bool, salt: str
+    ) -> None:
+        self.engine, self.plan, self.arguments, self.stream, self.salt = engine, plan, arguments, stream, salt
+        self.aborted: list[tuple[int | None, int | None]] = []
+        self.closed = False
+        self.num_told = 0
+        self._events = self._run()
+
+    def __aiter__(self) -> AsyncIterator[ProgramEvent]:
+        return self._events
+
+    def abort(self, item: int | None = None, node: int | None = None) -> None:
+        self.aborted.append((item, node))
+        if self.engine.gate is not None:
+            self.engine.gate.set()
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await self._events.aclose()
+
+    async def _run(self) -> AsyncGenerator[ProgramEvent, None]:
+        for item in range(len(self.arguments)):
+            for number, node in enumerate(self.plan.nodes):
+                if self.engine.gate is not None:
+                    await self.engine.gate.wait()
+                await asyncio.sleep(0)
+                self.num_told += node.kind != "text"
+                if self.engine.error is not None and node.kind == "gen":
+                    yield ProgramEvent(item, number, error=self.engine.error)  # type: ignore[arg-type]
+                elif node.kind == "gen":
+                    delta = Delta(0, "ok", [111, 107], [], None, Usage(9, 2, 4), "stop", None, [111, 107])
+                    yield ProgramEvent(item, number, b"\x01\x02", delta=delta)
+                elif node.kind == "select":
+                    scores = [Score(list(each.encode()), [-0.5] * len(each)) for each in node.choices]
+                    yield ProgramEvent(item, number, b"\x03", scores=scores)
+            yield ProgramEvent(item, -1)
 
 
 def _logprob(text: str, i: int, top: int) -> TokenLogprob:
