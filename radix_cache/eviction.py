@@ -1,18 +1,19 @@
-"""Which leaf goes first: the unlocked leaves of a tree, those that nobody announced a use of before all others.
+"""Which leaf goes first: the unlocked leaves of a tree, in order of when they will be wanted, as far as that is known.
 
 Here: the order.  Not here: removing nodes, counting pages (tree.py), who announces what (next_use.py).
 
-Leaves that nobody expects to use go least recently used first; then those that somebody expects, the farthest next use
-first.  Where every use is announced, with its true time, that is Bélády's optimum (1966): a prefix is used no later than
-what stands below it, so the page with the farthest next use is always at the end of a leaf.
+First go retired leaves, which nobody wants any more; then those of which nothing is known, least recently used first;
+then those that somebody expects to use, the farthest next use first.  Where every use is announced, with its true time,
+that is Bélády's optimum (1966): a prefix is used no later than what stands below it, so the page with the farthest next
+use is always at the end of a leaf.
 
 A heap that is repaired when an entry reaches the top:
   - a node that would now go later (it was used since, or is expected sooner) is put back at its new place;
   - a node that was locked or got a child since is dropped, and queued again when it is an unlocked leaf again.
-So an entry may be too early, never too late: a node that would now go earlier, because a use of it was given up or put
-off, is queued a second time at once, and its old entry is dropped when it comes up.  Each repair is paid for by the one
-use, lock, insert or announcement that made it necessary: O(log n) amortised, without a walk over the tree.  Every use of
-the tree repairs a few entries, so that no eviction finds the repairs of a whole hour before it.
+So an entry may be too early, never too late: a node that would now go earlier, because it was retired or a use of it
+was given up or put off, is queued a second time at once, and its old entry is dropped when it comes up.  Each repair is
+paid for by the one use, lock, insert or announcement that made it necessary: O(log n) amortised, without a walk over
+the tree.  Every use of the tree repairs a few entries, so that no eviction finds the repairs of an hour before it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from .node import RadixNode
 
 REPAIRS_PER_USE = 8  # at most as many entries go out of date by one match or unlock, save on very deep paths
 FEW_ENTRIES = 64  # below which the heap is not worth sweeping
+
+RETIRED = -(1 << 62)  # ticks from here up to 0 are those of retired nodes, which so are less recent than any other
 
 Place: TypeAlias = tuple[bool, float, int]
 """Smaller goes first: (whether a use is expected, the soonest of them negated, last_used)."""
@@ -99,3 +102,8 @@ def place_of(node: RadixNode) -> Place:
     """Where a leaf stands in the order as of now."""
     uses = node.uses
     return (False, 0.0, node.last_used) if uses is None else (True, -uses.soonest, node.last_used)
+
+
+def is_forsaken(node: RadixNode) -> bool:
+    """Would nobody but the caller miss this node, as far as is known?"""
+    return node.lock_count == 0 and node.uses is None and all(child.last_used < 0 for child in node.children.values())

@@ -3,9 +3,9 @@
 Here: a use, and the uses that stand at one node.  Not here: announcing (tree.py), the order of eviction (eviction.py).
 
 A use stands at exactly one node: the one that ends the longest cached prefix of its tokens.  It moves down when the
-tree gains more of its tokens and up when it loses some, so the uses that stand at a leaf are all that the leaf's pages
-will ever be wanted for, and the soonest of them is the leaf's next use.  Nothing has to be kept for the nodes above: they
-can't be evicted before the leaf is, and by then its uses have moved up to them.
+tree gains more of its tokens and up when it loses some, so the uses that stand at a leaf are all that its pages are
+known to be wanted for, and the soonest of them is the leaf's next use.  Nothing has to be kept for the nodes above:
+they can't be evicted before the leaf is, and by then its uses have moved up to them.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class RadixNode:
     parent: RadixNode | None  # None only for a root, and once evicted
     lock_count: int  # running requests that need this path: the holders here and in all nodes below
     holders: int  # those of them whose lock ends exactly here
-    last_used: int  # logical tick, so tests need no clock; never below that of a child
+    last_used: int  # logical tick, so tests need no clock; never below that of a child; negative once retired
     end: int  # tokens from the root to the end of this run: the length of the prefix this node stands for
     uses: NodeUses | None  # announced uses whose longest cached prefix ends here; None for none
 

@@ -14,7 +14,8 @@ pages of the tree holds a lock on the node where its prefix ends:
     held = tree.move_lock(held, added.node)               # visits only the new nodes
     tree.unlock(held)                                     # may now be evicted, least recently used first
 
-Who knows that a prefix will be used again says so (`expect`): such prefixes go last, the farthest next use first.
+Who knows that a prefix will be used again says so (`expect`): such prefixes go last, the farthest next use first.  Who
+knows that it won't says so too (`retire`): such go first of all.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 
 from .answers import Insertion, Match
 from .events import Cleared, Evicted, Listener, Split, Stored, Watchers
-from .eviction import EvictionQueue, is_candidate
+from .eviction import RETIRED, EvictionQueue, is_candidate, is_forsaken
 from .next_use import ExpectedUse, arrive, leave, move_up
 from .node import EMPTY, IntArray, RadixNode, concatenated, frozen_copy, page_key, path_up, require_int32, walk
 
@@ -51,6 +52,7 @@ class RadixCache:
         self._node_ids = count()
         self._use_numbers = count()
         self._tick = 0
+        self._retired_tick = RETIRED
         self._num_cached_pages = 0
         self._num_locked_pages = 0
 
@@ -214,13 +216,35 @@ class RadixCache:
             leave(expected, self._page_size)
             self._reconsider(expected.node)
 
+    def retire(self, tokens: IntArray, start: int, namespace: bytes = b"") -> None:
+        """As far as the caller knows nobody will use `tokens` again beyond the first `start`: they go before all else.
+
+        From the end of what is cached of them upwards, as far as nothing else hangs on it: a lock, an announced use, or
+        another branch that is not retired itself.  Whoever uses them again all the same brings them back.
+        May split a node.
+        """
+        require_int32("tokens", tokens)
+        root = self._roots.get(namespace)
+        if root is None:
+            return
+        self._retired_tick += 1
+        above = self._last_cached(root, tokens[:start])
+        node = self._last_cached(above, tokens[above.end :])
+        while node is not above and is_forsaken(node):
+            if node.last_used >= 0:
+                node.last_used = self._retired_tick
+                self._reconsider(node)
+            assert node.parent is not None
+            node = node.parent
+
     # Taking away
 
     def evict(self, num_pages: int) -> IntArray:
         """Take up to `num_pages` unlocked pages out of the tree; the caller owns them from here on.
 
-        Leaves go first: those that nobody expects to use, least recently used first; then the others, the farthest
-        next use first.  A leaf goes from its end: when fewer pages than it has are wanted, the rest of it stays.
+        Leaves go first: retired ones; then those that nobody expects to use, least recently used first; then the
+        others, the farthest next use first.  A leaf goes from its end: when fewer pages than it has are wanted, the
+        rest of it stays.
         Returns int32 page ids, fewer than asked for only if no more are unlocked.
         O(log n) per leaf, amortised.
         """
@@ -357,7 +381,7 @@ class RadixCache:
         node.lock_count += 1
 
     def _root_or_new(self, namespace: bytes) -> RadixNode:
-        """The root of a namespace; a new one is kept once it has a child, a lock or a use: looking up leaves no trace."""
+        """The root of a namespace; a new one is kept once it has a child, lock or use: looking up leaves no trace."""
         root = self._roots.get(namespace)
         if root is None:
             root = RadixNode(
