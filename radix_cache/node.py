@@ -143,13 +143,6 @@ def path_up(node: RadixNode) -> Iterator[RadixNode]:
         above = above.parent
 
 
-def require_int32(name: str, array: object) -> None:
-    """Raises ValueError for what is not a one-dimensional int32 array."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.ndim != 1:
-        got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f"{name}: wanted a one-dimensional int32 array, got {got}")
-
-
 def concatenated(arrays: list[IntArray]) -> IntArray:
     """One new writable array."""
     return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)

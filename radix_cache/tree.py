@@ -25,13 +25,12 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from itertools import count
 from types import MappingProxyType
 
-import numpy as np
-
 from .answers import Insertion, Match
 from .events import Cleared, Evicted, Listener, Split, Stored, Watchers
 from .eviction import RETIRED, EvictionQueue, is_candidate, is_forsaken
 from .next_use import ExpectedUse, arrive, leave, move_up
-from .node import EMPTY, IntArray, RadixNode, concatenated, frozen_copy, page_key, path_up, require_int32, walk
+from .node import EMPTY, IntArray, RadixNode, concatenated, frozen_copy, page_key, path_up, walk
+from .refusals import require_held, require_int32, require_present, require_run
 
 
 class RadixCache:
@@ -127,13 +126,13 @@ class RadixCache:
         `duplicates`.  May split a node.  The tree owns the rest from here on: page ids must be new to it.
         Raises ValueError unless len(tokens) == len(pages) * page_size.
         """
-        self._require_run(tokens, pages)
+        require_run(tokens, pages, self._page_size)
         return self._extend(self._root_or_new(namespace), tokens, pages)
 
     def extend(self, node: RadixNode, tokens: IntArray, pages: IntArray) -> Insertion:
         """insert, for tokens that follow the prefix `node` stands for: visits nothing above but to touch recency."""
-        self._require_run(tokens, pages)
-        self._require_present(node)
+        require_run(tokens, pages, self._page_size)
+        require_present(node)
         return self._extend(node, tokens, pages)
 
     # Pinning
@@ -156,7 +155,7 @@ class RadixCache:
 
         Raises ValueError, and changes nothing, where no lock ends at this node.
         """
-        self._require_held(node)
+        require_held(node)
         self._tick += 1
         node.holders -= 1
         for pinned in path_up(node):
@@ -173,7 +172,7 @@ class RadixCache:
         Returns what lock(target) would.  Where target lies below held, as after extend, only the nodes between
         are visited.
         """
-        self._require_held(held)
+        require_held(held)
         node = self._node_of(target)
         above: RadixNode | None = node
         while above is not None and above is not held:
@@ -300,7 +299,7 @@ class RadixCache:
         return Insertion(
             node=node,
             already_present=already_present,
-            pages=np.concatenate([present, pages[num_present_pages:]]),
+            pages=concatenated([present, pages[num_present_pages:]]),
             duplicates=given[given != present],
         )
 
@@ -416,7 +415,7 @@ class RadixCache:
     def _node_of(self, target: Match | RadixNode) -> RadixNode:
         """The node that ends exactly where target does; splits for a match that ends early."""
         if isinstance(target, RadixNode):
-            self._require_present(target)
+            require_present(target)
             return self._attached(target)
         node, length = target.node, target.length
         if node.is_evicted or length > node.end:
@@ -424,22 +423,3 @@ class RadixCache:
         while node.parent is not None and length <= node.start:  # split since: the match ends in an upper part
             node = node.parent
         return self._attached(node) if length == node.end else self._split(node, length - node.start)
-
-    def _require_run(self, tokens: IntArray, pages: IntArray) -> None:
-        require_int32("tokens", tokens)
-        require_int32("pages", pages)
-        if len(tokens) != len(pages) * self._page_size:
-            raise ValueError(
-                f"tokens: wanted {len(pages)} pages of {self._page_size} tokens = {len(pages) * self._page_size}, "
-                f"got {len(tokens)}"
-            )
-
-    @staticmethod
-    def _require_present(node: RadixNode) -> None:
-        if node.is_evicted:
-            raise ValueError(f"{node!r} is no longer in the tree: match again")
-
-    @staticmethod
-    def _require_held(node: RadixNode) -> None:
-        if node.holders < 1:
-            raise ValueError(f"{node!r}: no lock ends at this node; unlock the node that lock returned, once")

@@ -251,6 +251,38 @@ class TreeAgainstDictionary(RuleBasedStateMachine):
         self.tree.forget(use)
         self.expected.pop(use, None)
 
+    @rule(numbers=page_numbers, start=st.integers(0, 8), namespace=namespaces)
+    def retire(self, numbers: list[int], start: int, namespace: bytes) -> None:
+        tokens, start = self.tokens(numbers), start * self.page_size
+        before = self.recency()
+        kept = self.locked_prefixes() | {
+            (space, prefix[:end]) for (space, prefix), _ in self.expected.values() for end in range(len(prefix) + 1)
+        }
+        self.tree.retire(ints(*tokens), start, namespace)
+        after = self.recency()
+        meant = {(namespace, tokens[:end]) for end in range(start + 1, len(tokens) + 1)}
+        retired = {prefix for prefix, used in after.items() if used != before[prefix]}
+        ends_of_uses = {(space, self.cached_prefix(space, prefix)) for (space, prefix), _ in self.expected.values()}
+        assert retired <= meant - self.locked_prefixes() - ends_of_uses
+        assert all(after[prefix] < 0 for prefix in retired)
+        for space, prefix in (meant & after.keys()) - kept - retired:
+            assert before[space, prefix] < 0 or any(
+                used >= 0 or (other, longer) in kept
+                for (other, longer), used in before.items()
+                if other == space
+                and len(longer) > len(prefix)
+                and longer[: len(prefix)] == prefix
+                and (other, longer) not in meant
+            ), f"{prefix} is nobody's and was not retired"
+
+    def recency(self) -> dict[Prefix, int]:
+        """When each cached prefix, in whole pages, was last used."""
+        return {
+            (node.namespace, prefix_of(node)[:end]): node.last_used
+            for node in self.tree.nodes()
+            for end in range(node.start + self.page_size, node.end + 1, self.page_size)
+        }
+
     @rule(num_pages=st.integers(0, 12))
     def evict(self, num_pages: int) -> None:
         expected = self.expected_eviction(num_pages)
