@@ -32,7 +32,7 @@ class TracedRequest:
     num_prompt  how many of them are the prompt, at least one
     role        what all requests of this kind are called, in every instance of the program
     after       the requests of this program, by index, that have to end before it is sent; earlier ones only
-    pause_s     seconds between that and its sending: a tool, a person
+    pause_s     seconds between that and its sending: a tool, a person; 0 if the program has nothing in between
     parent      the request, by index, from whose tokens it goes on; None: from the program's own text
     num_known   leading tokens of the prompt that it has from there
     planned     whether the program knows from its start that it will send it; False: only once those before have ended,

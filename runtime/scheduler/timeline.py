@@ -158,7 +158,8 @@ class _Timeline:
 
     def _send(self, now: float, instance: _Instance, index: int) -> None:
         request = instance.program.requests[index]
-        self._mean(self._pauses, instance, index).see(now - instance.since_s[index])
+        if request.pause_s:
+            self._mean(self._pauses, instance, index).see(request.pause_s)
         self._move(now, instance, index, _Status.QUEUED)
         self._queue.append((instance, index))
         self._events.append(Expect(now, request, request.prompt, now))  # as the scheduler does with its own queue
@@ -202,7 +203,7 @@ class _Timeline:
         ready = max((self._guess_end(now, instance, i, ends) for i in request.after), default=now)
         if instance.status[index] is _Status.PAUSED:
             ready = instance.since_s[index]
-        if self._pauses_known:
+        if self._pauses_known or not request.pause_s:
             return ready + request.pause_s
         return ready + self._mean(self._pauses, instance, index).guess
 
