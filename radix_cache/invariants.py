@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from .eviction import FEW_ENTRIES, is_candidate, place_of
-from .next_use import next_page
-from .node import RadixNode, page_key, path_up
+from .next_use import ExpectedUse, next_page
+from .node import PageKey, RadixNode, page_key, path_up
 from .tree import RadixCache
 
 
@@ -101,14 +101,17 @@ def _broken_rules_of_uses(tree: RadixCache, node: RadixNode) -> Iterator[str]:
         yield f"{node!r}: keeps a list of no uses"
     if [(use.at, use.number) for use in uses] != sorted((use.at, use.number) for use in uses):
         yield f"{node!r}: its uses are out of order"
+    prefix = np.concatenate([above.tokens for above in reversed(list(path_up(node)))])
+    by_next_page: dict[PageKey, set[ExpectedUse]] = {}
     for use in uses:
         if use.node is not node or tree._expected.get(use.id) is not use:
             yield f"{node!r}: the use {use.id!r} is not expected, or elsewhere"
-        prefix = np.concatenate([above.tokens for above in reversed(list(path_up(node)))])
         if not np.array_equal(use.tokens[: node.end], prefix):
             yield f"{node!r}: the use {use.id!r} stands on another path"
         key = next_page(use, tree.page_size)
         if key in node.children:
             yield f"{node!r}: the use {use.id!r} stands here, but goes on in {node.children[key]!r}"
-        if use not in node.uses.going_on_with(key):
-            yield f"{node!r}: the use {use.id!r} is not found by the page it wants next"
+        by_next_page.setdefault(key, set()).add(use)
+    for key, same_page in by_next_page.items():
+        if same_page != set(node.uses.going_on_with(key)):
+            yield f"{node!r}: not every use that goes on with {key!r} is found by it"
