@@ -3,11 +3,12 @@
 Moves page ids, never tensors.  Imported by runtime; needs numpy only.
 """
 
+from .answers import Insertion, Match
 from .events import CacheEvent, Cleared, Evicted, Listener, Split, Stored
 from .invariants import check
 from .node import IntArray, RadixNode
 from .render import render
-from .tree import Insertion, Match, RadixCache
+from .tree import RadixCache
 
 __all__ = [
     "CacheEvent",

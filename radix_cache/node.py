@@ -1,13 +1,19 @@
 """What the radix tree is made of: a node, and how runs of tokens are compared.
 
-Here: RadixNode, page keys, the common prefix of two token arrays.  Not here: any rule about locks, recency or eviction.
+Here: RadixNode, page keys, the walk down a tree and up again.  Not here: any rule about locks, recency or eviction.
 Imports nothing of ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .next_use import NodeUses
 
 IntArray = npt.NDArray[np.int32]
 PageKey = bytes
@@ -33,6 +39,7 @@ class RadixNode:
         "pages",
         "parent",
         "tokens",
+        "uses",
     )
 
     id: int  # unique in its tree; what events call the node by
@@ -43,8 +50,9 @@ class RadixNode:
     parent: RadixNode | None  # None only for a root, and once evicted
     lock_count: int  # running requests that need this path: the holders here and in all nodes below
     holders: int  # those of them whose lock ends exactly here
-    last_used: int  # logical tick, so tests need no clock; never below that of a child
+    last_used: int  # logical tick, so tests need no clock; never below that of a child; negative once retired
     end: int  # tokens from the root to the end of this run: the length of the prefix this node stands for
+    uses: NodeUses | None  # announced uses whose longest cached prefix ends here; None for none
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class RadixNode:
         self.holders = 0
         self.last_used = last_used
         self.end = end
+        self.uses = None
 
     @property
     def start(self) -> int:
@@ -104,6 +113,39 @@ def common_prefix_tokens(a: IntArray, b: IntArray) -> int:
     differs = a[:num_tokens] != b[:num_tokens]
     first = int(differs.argmax())  # the first True, or 0 where there is none
     return first if differs[first] else num_tokens
+
+
+def walk(node: RadixNode, tokens: IntArray, page_size: int) -> Iterator[tuple[RadixNode, int]]:
+    """The nodes below `node` that spell a prefix of `tokens`, each with how many tokens it shares (whole pages).
+
+    Only the last may share less than all it has.
+    """
+    position, end = 0, len(tokens) - len(tokens) % page_size
+    while position < end:
+        child = node.children.get(page_key(tokens, position, page_size))
+        if child is None:
+            return
+        num_shared = common_prefix_tokens(child.tokens, tokens[position:end])
+        num_shared -= num_shared % page_size
+        ends_early = num_shared < len(child.tokens)  # asked before the yield: the receiver may split the child
+        yield child, num_shared
+        if ends_early:
+            return
+        node = child
+        position += num_shared
+
+
+def path_up(node: RadixNode) -> Iterator[RadixNode]:
+    """`node` and everything above it, the root last."""
+    above: RadixNode | None = node
+    while above is not None:
+        yield above
+        above = above.parent
+
+
+def concatenated(arrays: list[IntArray]) -> IntArray:
+    """One new writable array."""
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
 
 
 def frozen_copy(array: IntArray) -> IntArray:

@@ -53,8 +53,9 @@ def _line(node: RadixNode, detokenize: Callable[[IntArray], str] | None, max_tok
     text = repr(detokenize(shown)) if detokenize else "[" + " ".join(map(str, shown.tolist())) + "]"
     more = " ..." if len(node.tokens) > max_tokens else ""
     locked = f", locked {node.lock_count}" if node.lock_count else ""
+    expected = f", expected at {node.uses.soonest:g}" if node.uses is not None else ""
     size = f"{_counted(len(node.tokens), 'token')}, pages {_ranges(node.pages)}"
-    return f"{text}{more}  {size}, used {node.last_used}{locked}"
+    return f"{text}{more}  {size}, used {node.last_used}{expected}{locked}"
 
 
 def _ranges(pages: IntArray, max_ranges: int = 4) -> str:

@@ -1,6 +1,6 @@
 """Radix tree from token prefixes to KV pages.
 
-Here: match, insert, lock, evict.  Not here: tensors, page allocation, requests.
+Here: match, insert, lock, expect, evict.  Not here: tensors, page allocation, requests.
 Imported by runtime; imports nothing of ours but this package.  One thread: the engine loop's.
 After RadixAttention (Zheng et al. 2023, arXiv:2312.07104).
 
@@ -13,42 +13,24 @@ pages of the tree holds a lock on the node where its prefix ends:
     added = tree.extend(held, chunk_tokens, chunk_pages)  # the tree's from now on; all but added.duplicates
     held = tree.move_lock(held, added.node)               # visits only the new nodes
     tree.unlock(held)                                     # may now be evicted, least recently used first
+
+Who knows that a prefix will be used again says so (`expect`): such prefixes go last, the farthest next use first.  Who
+knows that it won't says so too (`retire`): such go first of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from itertools import count
 from types import MappingProxyType
 
-import numpy as np
-
+from .answers import Insertion, Match
 from .events import Cleared, Evicted, Listener, Split, Stored, Watchers
-from .eviction import EvictionQueue, is_candidate
-from .node import EMPTY, IntArray, RadixNode, common_prefix_tokens, frozen_copy, page_key
-
-
-@dataclass(frozen=True, eq=False)
-class Match:
-    """The longest cached prefix of some tokens.  It holds nothing: good until the next evict or clear, unless locked.
-
-    The prefix ends inside `node` or at its end; `node` is the root where nothing matched.
-    """
-
-    node: RadixNode
-    length: int  # tokens; a multiple of the page size
-    pages: IntArray  # int32 [length / page_size]: the pages of the whole prefix; the caller's own array
-
-
-@dataclass(frozen=True, eq=False)
-class Insertion:
-    """Where inserted tokens are now.  Counts and arrays cover the tokens of this call only, not what was above."""
-
-    node: RadixNode  # ends exactly with the inserted tokens
-    already_present: int  # leading tokens that the tree had before; a multiple of the page size
-    pages: IntArray  # int32 [len(tokens) / page_size]: the tree's pages for these tokens; the caller's own array
-    duplicates: IntArray  # int32: those of the given pages that the tree did not take; the caller still owns them
+from .eviction import RETIRED, EvictionQueue, is_candidate, is_forsaken
+from .next_use import ExpectedUse, arrive, leave, move_up
+from .node import EMPTY, IntArray, RadixNode, concatenated, frozen_copy, page_key, path_up, walk
+from .refusals import require_held, require_int32, require_present, require_run
 
 
 class RadixCache:
@@ -62,11 +44,14 @@ class RadixCache:
         if page_size < 1:
             raise ValueError(f"page_size: wanted at least 1 token, got {page_size}")
         self._page_size = page_size
-        self._roots: dict[bytes, RadixNode] = {}  # those with a child or a lock
+        self._roots: dict[bytes, RadixNode] = {}  # those with a child, a lock or a use
         self._queue = EvictionQueue()
+        self._expected: dict[Hashable, ExpectedUse] = {}
         self._watchers = Watchers()
         self._node_ids = count()
+        self._use_numbers = count()
         self._tick = 0
+        self._retired_tick = RETIRED
         self._num_cached_pages = 0
         self._num_locked_pages = 0
 
@@ -112,25 +97,25 @@ class RadixCache:
 
         A node in which the match ends early is touched as a whole.
         """
-        _require_int32("tokens", tokens)
+        require_int32("tokens", tokens)
         self._tick += 1
         node = self._root_or_new(namespace)
         node.last_used = self._tick
         length = 0
         pages: list[IntArray] = []
-        for child, num_shared in self._walk(node, tokens):
+        for child, num_shared in walk(node, tokens, self._page_size):
             child.last_used = self._tick
             node = child
             length += num_shared
             pages.append(child.pages[: num_shared // self._page_size])
         self._queue.repair()
-        return Match(node, length, _concatenated(pages))
+        return Match(node, length, concatenated(pages))
 
     def prefix_tokens(self, tokens: IntArray, namespace: bytes = b"") -> int:
         """How many leading tokens are cached, without touching recency: for plans, policies and `explain`."""
-        _require_int32("tokens", tokens)
+        require_int32("tokens", tokens)
         root = self._roots.get(namespace)
-        return 0 if root is None else sum(num_shared for _, num_shared in self._walk(root, tokens))
+        return 0 if root is None else sum(num_shared for _, num_shared in walk(root, tokens, self._page_size))
 
     # Adding
 
@@ -141,13 +126,13 @@ class RadixCache:
         `duplicates`.  May split a node.  The tree owns the rest from here on: page ids must be new to it.
         Raises ValueError unless len(tokens) == len(pages) * page_size.
         """
-        self._require_run(tokens, pages)
+        require_run(tokens, pages, self._page_size)
         return self._extend(self._root_or_new(namespace), tokens, pages)
 
     def extend(self, node: RadixNode, tokens: IntArray, pages: IntArray) -> Insertion:
         """insert, for tokens that follow the prefix `node` stands for: visits nothing above but to touch recency."""
-        self._require_run(tokens, pages)
-        self._require_present(node)
+        require_run(tokens, pages, self._page_size)
+        require_present(node)
         return self._extend(node, tokens, pages)
 
     # Pinning
@@ -160,7 +145,7 @@ class RadixCache:
         Raises ValueError for a match or node that has been evicted since: match again.
         """
         node = self._node_of(target)
-        for pinned in _path_up(node):
+        for pinned in path_up(node):
             self._pin(pinned)
         node.holders += 1
         return node
@@ -170,17 +155,15 @@ class RadixCache:
 
         Raises ValueError, and changes nothing, where no lock ends at this node.
         """
-        self._require_held(node)
+        require_held(node)
         self._tick += 1
         node.holders -= 1
-        for pinned in _path_up(node):
+        for pinned in path_up(node):
             pinned.last_used = self._tick
             pinned.lock_count -= 1
             if pinned.lock_count == 0:
                 self._num_locked_pages -= len(pinned.pages)
-        if is_candidate(node):
-            self._queue.add(node)
-        self._forget_if_unused(node)
+        self._reconsider(node)
         self._queue.repair()
 
     def move_lock(self, held: RadixNode, target: Match | RadixNode) -> RadixNode:
@@ -189,7 +172,7 @@ class RadixCache:
         Returns what lock(target) would.  Where target lies below held, as after extend, only the nodes between
         are visited.
         """
-        self._require_held(held)
+        require_held(held)
         node = self._node_of(target)
         above: RadixNode | None = node
         while above is not None and above is not held:
@@ -202,13 +185,66 @@ class RadixCache:
             self.unlock(held)
         return node
 
+    # Knowing what comes next
+
+    def expect(self, use: Hashable, tokens: IntArray, at: float, namespace: bytes = b"") -> None:
+        """Announce that `tokens` will be matched at the time `at`: what is cached of them is kept before all that
+        nobody expects, and before what is expected later.  Pages cached from now on along these tokens are meant too.
+
+        use      what the caller calls it; announcing it again replaces what was announced before
+        tokens   the prefix known so far; copied, unless the array is read-only
+        at       on any clock that grows and that all callers share; a guess is better than silence
+        Touches no recency.  May split a node, so that nothing beyond the tokens is kept.  An announcement lasts until
+        it is replaced or forgotten, whatever the time.  Walks the path once; O(log n) besides.
+        """
+        require_int32("tokens", tokens)
+        if math.isnan(at):
+            raise ValueError("at: wanted a time, got nan")
+        self.forget(use)
+        root = self._attached(self._root_or_new(namespace))
+        whole = tokens[: len(tokens) - len(tokens) % self._page_size]
+        kept = frozen_copy(whole) if whole.flags.writeable else whole
+        expected = ExpectedUse(id=use, tokens=kept, at=at, number=next(self._use_numbers), node=root)
+        self._expected[use] = expected
+        arrive(expected, self._last_cached(root, kept), self._page_size)
+
+    def forget(self, use: Hashable) -> None:
+        """The use has happened, or won't.  No harm where it is unknown."""
+        expected = self._expected.pop(use, None)
+        if expected is not None:
+            leave(expected, self._page_size)
+            self._reconsider(expected.node)
+
+    def retire(self, tokens: IntArray, start: int, namespace: bytes = b"") -> None:
+        """As far as the caller knows nobody will use `tokens` again beyond the first `start`: they go before all else.
+
+        From the end of what is cached of them upwards, as far as nothing else hangs on it: a lock, an announced use, or
+        another branch that is not retired itself.  Whoever uses them again all the same brings them back.
+        May split a node.
+        """
+        require_int32("tokens", tokens)
+        root = self._roots.get(namespace)
+        if root is None:
+            return
+        self._retired_tick += 1
+        above = self._last_cached(root, tokens[:start])
+        node = self._last_cached(above, tokens[above.end :])
+        while node is not above and is_forsaken(node):
+            if node.last_used >= 0:
+                node.last_used = self._retired_tick
+                self._reconsider(node)
+            assert node.parent is not None
+            node = node.parent
+
     # Taking away
 
     def evict(self, num_pages: int) -> IntArray:
         """Take up to `num_pages` unlocked pages out of the tree; the caller owns them from here on.
 
-        Leaves go first, least recently used first, from their end: when fewer pages than a leaf has are wanted, the
-        rest of it stays.  Returns int32 page ids, fewer than asked for only if no more are unlocked.
+        Leaves go first: retired ones; then those that nobody expects to use, least recently used first; then the
+        others, the farthest next use first.  A leaf goes from its end: when fewer pages than it has are wanted, the
+        rest of it stays.
+        Returns int32 page ids, fewer than asked for only if no more are unlocked.
         O(log n) per leaf, amortised.
         """
         if num_pages < 0:
@@ -222,7 +258,7 @@ class RadixCache:
             pages = self._trim(leaf, num_missing)
             num_missing -= len(pages)
             taken.append(pages)
-        return _concatenated(taken)
+        return concatenated(taken)
 
     def clear(self) -> IntArray:
         """Take out every page that is not locked; locked prefixes stay.  Returns int32 page ids."""
@@ -241,49 +277,29 @@ class RadixCache:
 
     # How
 
-    def _walk(self, node: RadixNode, tokens: IntArray) -> Iterator[tuple[RadixNode, int]]:
-        """The nodes below `node` that spell a prefix of `tokens`, each with how many tokens it shares (whole pages).
-
-        Only the last may share less than all it has.
-        """
-        page_size = self._page_size
-        position, end = 0, len(tokens) - len(tokens) % page_size
-        while position < end:
-            child = node.children.get(page_key(tokens, position, page_size))
-            if child is None:
-                return
-            num_shared = common_prefix_tokens(child.tokens, tokens[position:end])
-            num_shared -= num_shared % page_size
-            ends_early = num_shared < len(child.tokens)  # asked before the yield: the receiver may split the child
-            yield child, num_shared
-            if ends_early:
-                return
-            node = child
-            position += num_shared
-
     def _extend(self, node: RadixNode, tokens: IntArray, pages: IntArray) -> Insertion:
         node = self._attached(node)
         self._tick += 1
-        for above in _path_up(node):
+        for above in path_up(node):
             above.last_used = self._tick
         already_present = 0
         present_pages: list[IntArray] = []
-        for child, num_shared in self._walk(node, tokens):
+        for child, num_shared in walk(node, tokens, self._page_size):
             node = child if num_shared == len(child.tokens) else self._split(child, num_shared)
             node.last_used = self._tick
             already_present += num_shared
             present_pages.append(node.pages)
         num_present_pages = already_present // self._page_size
-        present = _concatenated(present_pages)
+        present = concatenated(present_pages)
         given = pages[:num_present_pages]
         if already_present < len(tokens):
             node = self._add_leaf(node, tokens[already_present:], pages[num_present_pages:])
-        self._forget_if_unused(node)  # an empty insert leaves no root behind
+        self._reconsider(node)  # an empty insert leaves no root behind
         self._queue.repair()
         return Insertion(
             node=node,
             already_present=already_present,
-            pages=np.concatenate([present, pages[num_present_pages:]]),
+            pages=concatenated([present, pages[num_present_pages:]]),
             duplicates=given[given != present],
         )
 
@@ -299,9 +315,13 @@ class RadixCache:
         )
         parent.children[page_key(leaf.tokens, 0, self._page_size)] = leaf
         self._num_cached_pages += len(leaf.pages)
-        self._queue.add(leaf)
         parent_id = None if parent.is_root else parent.id
         self._watchers.tell(lambda: Stored(leaf.id, parent_id, leaf.namespace, leaf.tokens, leaf.pages))
+        if parent.uses is not None:
+            for use in parent.uses.going_on_with(page_key(tokens, 0, self._page_size)):
+                leave(use, self._page_size)
+                arrive(use, self._last_cached(parent, use.tokens[parent.end :]), self._page_size)
+        self._queue.add(leaf)
         return leaf
 
     def _split(self, node: RadixNode, num_tokens: int) -> RadixNode:
@@ -337,6 +357,8 @@ class RadixCache:
         if num_kept > 0:
             remaining_tokens = num_kept * self._page_size
             leaf.end = leaf.start + remaining_tokens
+            if leaf.uses is not None:
+                leaf.uses.lose_pages(page_key(leaf.tokens, remaining_tokens, self._page_size))
             leaf.tokens = frozen_copy(leaf.tokens[:remaining_tokens])
             leaf.pages = frozen_copy(leaf.pages[:num_kept])
             self._queue.add(leaf)
@@ -347,9 +369,8 @@ class RadixCache:
             del parent.children[page_key(leaf.tokens, 0, self._page_size)]
             leaf.parent = None
             leaf.pages = EMPTY
-            if is_candidate(parent):
-                self._queue.add(parent)
-            self._forget_if_unused(parent)
+            move_up(leaf, parent, self._page_size)
+            self._reconsider(parent)
         self._watchers.tell(lambda: Evicted(leaf.id, leaf.namespace, pages, remaining_tokens))
         return pages
 
@@ -359,7 +380,7 @@ class RadixCache:
         node.lock_count += 1
 
     def _root_or_new(self, namespace: bytes) -> RadixNode:
-        """The root of a namespace; a new one is kept once it has a child or a lock, so looking up leaves no trace."""
+        """The root of a namespace; a new one is kept once it has a child, lock or use: looking up leaves no trace."""
         root = self._roots.get(namespace)
         if root is None:
             root = RadixNode(
@@ -377,14 +398,24 @@ class RadixCache:
         """`node` itself, or the root its namespace has by now."""
         return self._roots.setdefault(node.namespace, node) if node.is_root else node
 
-    def _forget_if_unused(self, node: RadixNode) -> None:
-        if node.is_root and not node.children and node.lock_count == 0:
+    def _reconsider(self, node: RadixNode) -> None:
+        """A lock, a child or a use is gone: the node may have become a candidate, go earlier, or be needed no more."""
+        if is_candidate(node):
+            self._queue.add(node)
+        elif node.is_root and not node.children and node.lock_count == 0 and node.uses is None:
             self._roots.pop(node.namespace, None)
+
+    def _last_cached(self, above: RadixNode, tokens: IntArray) -> RadixNode:
+        """The node that ends the longest cached prefix of `tokens`, which follow `above`; splits to make it so."""
+        node = above
+        for child, num_shared in walk(above, tokens, self._page_size):
+            node = child if num_shared == len(child.tokens) else self._split(child, num_shared)
+        return node
 
     def _node_of(self, target: Match | RadixNode) -> RadixNode:
         """The node that ends exactly where target does; splits for a match that ends early."""
         if isinstance(target, RadixNode):
-            self._require_present(target)
+            require_present(target)
             return self._attached(target)
         node, length = target.node, target.length
         if node.is_evicted or length > node.end:
@@ -392,41 +423,3 @@ class RadixCache:
         while node.parent is not None and length <= node.start:  # split since: the match ends in an upper part
             node = node.parent
         return self._attached(node) if length == node.end else self._split(node, length - node.start)
-
-    def _require_run(self, tokens: IntArray, pages: IntArray) -> None:
-        _require_int32("tokens", tokens)
-        _require_int32("pages", pages)
-        if len(tokens) != len(pages) * self._page_size:
-            raise ValueError(
-                f"tokens: wanted {len(pages)} pages of {self._page_size} tokens = {len(pages) * self._page_size}, "
-                f"got {len(tokens)}"
-            )
-
-    @staticmethod
-    def _require_present(node: RadixNode) -> None:
-        if node.is_evicted:
-            raise ValueError(f"{node!r} is no longer in the tree: match again")
-
-    @staticmethod
-    def _require_held(node: RadixNode) -> None:
-        if node.holders < 1:
-            raise ValueError(f"{node!r}: no lock ends at this node; unlock the node that lock returned, once")
-
-
-def _require_int32(name: str, array: object) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.ndim != 1:
-        got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f"{name}: wanted a one-dimensional int32 array, got {got}")
-
-
-def _path_up(node: RadixNode) -> Iterator[RadixNode]:
-    """`node` and everything above it, the root last."""
-    above: RadixNode | None = node
-    while above is not None:
-        yield above
-        above = above.parent
-
-
-def _concatenated(arrays: list[IntArray]) -> IntArray:
-    """One new writable array."""
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)

@@ -16,7 +16,7 @@ After RadixAttention (Zheng et al. 2023, arXiv:2312.07104) and Orca's iteration-
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ from forktree.radix_cache import Match, RadixCache
 from ..config import EngineConfig
 from ..errors import EngineOverloaded
 from ..memory.page_pool import PagePool
-from ..request import Request, Span, State, Step
+from ..request import IntArray, Request, Span, State, Step
 from .policy import Candidate, order
 
 POLICY_WINDOW = 128  # the oldest waiting requests, among which a policy chooses
@@ -59,6 +59,7 @@ class Scheduler:
         self._free_slots = list(range(config.max_running_requests - 1, -1, -1))
         self._arrivals = 0
         self._queued_at: dict[int, int] = {}  # request id -> number of the step at which it was queued
+        self._num_expected: dict[Hashable, int] = {}  # owner -> how many uses it has announced
 
     # -- requests in and out ------------------------------------------------------------------------------------------
 
@@ -115,6 +116,7 @@ class Scheduler:
         self._waiting.clear()
         self._queued_at.clear()
         self._holding.clear()
+        self._num_expected.clear()
         self._free_slots = list(range(self._config.max_running_requests - 1, -1, -1))
         self.pool = PagePool(self.pool.num_pages)
         self.tree = RadixCache(self._config.page_size)
@@ -140,6 +142,44 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         return not self._waiting and not self._holding
+
+    # -- what comes next ----------------------------------------------------------------------------------------------
+
+    def expect(self, owner: Hashable, uses: Sequence[tuple[IntArray, float]], namespace: bytes = b"") -> None:
+        """What `owner` will ask for, for eviction to keep: in place of all that it announced before.
+
+        For whoever runs programs beside this scheduler. The owner is one program instance; each use is a prefix it is
+        going to send and how many steps from now. Announce when the program starts, and again whenever one of its
+        requests has ended or something else has changed the list:
+
+            scheduler.expect(instance, [(prefix known so far, steps until it is sent) for each request not yet sent])
+            scheduler.add(request)                  # a queued request is expected by itself: leave it out from now on
+            scheduler.expect(instance, [...])       # it ended: the others are nearer, and begin with its output
+            scheduler.retire(tokens, num_static)    # nothing of the program goes on from the end of these tokens
+            scheduler.forget(instance)              # the program ended, however it did
+
+        A request in between counts with the tokens it is likely to produce, a step each; a pause (a tool, a person)
+        with a guess, best the mean of those seen, in steps at the present rate. Uses with the same prefix are one: give
+        the nearest. Prefixes are copied, unless the array is read-only. Costs one walk down the tree per use."""
+        if not self._config.prefix_cache:
+            return
+        for number in range(len(uses), self._num_expected.pop(owner, 0)):
+            self.tree.forget((owner, number))
+        for number, (tokens, distance) in enumerate(uses):
+            self.tree.expect((owner, number), tokens, self.counters.steps + distance, namespace)
+        if uses:
+            self._num_expected[owner] = len(uses)
+
+    def forget(self, owner: Hashable) -> None:
+        """Nothing more is expected of `owner`; doing it twice is harmless."""
+        self.expect(owner, [])
+
+    def retire(self, tokens: IntArray, num_shared: int, namespace: bytes = b"") -> None:
+        """Nobody will go on from these tokens; beyond the first `num_shared` they may be evicted before all others.
+
+        tokens       of a request that has ended, output included
+        num_shared   those that other instances of the program begin with too"""
+        self.tree.retire(tokens, num_shared, namespace)
 
     # -- planning -----------------------------------------------------------------------------------------------------
 
@@ -382,8 +422,13 @@ class Scheduler:
         if request.state is not State.QUEUED:
             request.move(State.QUEUED)
         self._queued_at[request.request_id] = self.counters.steps
+        if self._config.prefix_cache:
+            known = request.known
+            known.flags.writeable = False  # of this view: the tree may keep it, nobody writes below num_tokens
+            self.tree.expect(request, known, self.counters.steps, request.namespace)
         insort(self._waiting, request, key=lambda r: r.arrival)
 
     def _unqueue(self, request: Request) -> None:
         self._waiting.remove(request)
+        self.tree.forget(request)
         del self._queued_at[request.request_id]

@@ -1,7 +1,8 @@
 """The tree against a plain dictionary, under random operations, for page sizes 1 and 4.
 
 The dictionary maps every cached prefix to its last page.  Eviction is compared, page by page, with a search of the
-whole tree for its least recently used unlocked leaf; events are compared with a mirror that knows nothing else.
+whole tree for the unlocked leaf that goes first, for which every announced prefix is compared with every leaf; events
+are compared with a mirror that knows nothing else.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class TreeAgainstDictionary(RuleBasedStateMachine):
         self.free = list(range(NUM_PAGES))
         self.held: list[tuple[RadixNode, Prefix]] = []
         self.matches: list[tuple[Match, Prefix]] = []
+        self.expected: dict[int, tuple[Prefix, float]] = {}
 
     # What the plain side says
 
@@ -101,13 +103,29 @@ class TreeAgainstDictionary(RuleBasedStateMachine):
             ]
             if not leaves:
                 break
-            leaf = min(leaves, key=lambda node: node.last_used)
+            going = [(self.place(node, gone.get(node, 0)), node) for node in leaves]
+            first = min(place for place, _ in going)
+            best = [node for place, node in going if place == first]
+            leaf = current if current in best else best[0]
+            assert leaf is not None
             if leaf is not current:
+                assert len(best) == 1, f"{best} go first alike"
                 taken.append([])
                 current = leaf
             gone[leaf] = gone.get(leaf, 0) + 1
             taken[-1].insert(0, int(leaf.pages[-gone[leaf]]))
         return [page for pages in taken for page in pages]
+
+    def place(self, leaf: RadixNode, num_pages_gone: int) -> tuple[bool, float, int]:
+        """The rule in plain words: unexpected before expected, the farthest next use first, then the least recent."""
+        prefix = prefix_of(leaf)[: leaf.end - num_pages_gone * self.page_size]
+        last_page = len(prefix) - self.page_size
+        times = [
+            at
+            for (namespace, tokens), at in self.expected.values()
+            if namespace == leaf.namespace and len(tokens) > last_page and tokens[: len(prefix)] == prefix
+        ]
+        return (True, -min(times), leaf.last_used) if times else (False, 0.0, leaf.last_used)
 
     def take(self, num_pages: int) -> list[int]:
         """Free pages, made free by eviction where they are short; fewer if all is locked."""
@@ -217,6 +235,53 @@ class TreeAgainstDictionary(RuleBasedStateMachine):
         if all(other is not node for other, _ in self.held):
             with pytest.raises(ValueError, match="no lock ends at this node"):
                 self.tree.unlock(node)
+
+    @rule(
+        use=st.integers(0, 5), numbers=page_numbers, extra=st.integers(0, 3), namespace=namespaces, at=st.integers(0, 9)
+    )
+    def expect(self, use: int, numbers: list[int], extra: int, namespace: bytes, at: int) -> None:
+        tokens = self.tokens(numbers)
+        before = {node.id: node.last_used for node in self.tree.nodes() if not node.is_root}
+        self.tree.expect(use, ints(*tokens, *(1,) * (extra % self.page_size)), at, namespace)
+        assert before.items() <= {node.id: node.last_used for node in self.tree.nodes()}.items()
+        self.expected[use] = ((namespace, tokens), float(at))
+
+    @rule(use=st.integers(0, 5))
+    def forget(self, use: int) -> None:
+        self.tree.forget(use)
+        self.expected.pop(use, None)
+
+    @rule(numbers=page_numbers, start=st.integers(0, 8), namespace=namespaces)
+    def retire(self, numbers: list[int], start: int, namespace: bytes) -> None:
+        tokens, start = self.tokens(numbers), start * self.page_size
+        before = self.recency()
+        kept = self.locked_prefixes() | {
+            (space, prefix[:end]) for (space, prefix), _ in self.expected.values() for end in range(len(prefix) + 1)
+        }
+        self.tree.retire(ints(*tokens), start, namespace)
+        after = self.recency()
+        meant = {(namespace, tokens[:end]) for end in range(start + 1, len(tokens) + 1)}
+        retired = {prefix for prefix, used in after.items() if used != before[prefix]}
+        ends_of_uses = {(space, self.cached_prefix(space, prefix)) for (space, prefix), _ in self.expected.values()}
+        assert retired <= meant - self.locked_prefixes() - ends_of_uses
+        assert all(after[prefix] < 0 for prefix in retired)
+        for space, prefix in (meant & after.keys()) - kept - retired:
+            assert before[space, prefix] < 0 or any(
+                used >= 0 or (other, longer) in kept
+                for (other, longer), used in before.items()
+                if other == space
+                and len(longer) > len(prefix)
+                and longer[: len(prefix)] == prefix
+                and (other, longer) not in meant
+            ), f"{prefix} is nobody's and was not retired"
+
+    def recency(self) -> dict[Prefix, int]:
+        """When each cached prefix, in whole pages, was last used."""
+        return {
+            (node.namespace, prefix_of(node)[:end]): node.last_used
+            for node in self.tree.nodes()
+            for end in range(node.start + self.page_size, node.end + 1, self.page_size)
+        }
 
     @rule(num_pages=st.integers(0, 12))
     def evict(self, num_pages: int) -> None:

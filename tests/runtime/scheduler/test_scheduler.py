@@ -8,7 +8,7 @@ import pytest
 from forktree.runtime.config import EngineConfig
 from forktree.runtime.errors import EngineOverloaded
 from forktree.runtime.memory.page_pool import PagePool
-from forktree.runtime.request import IllegalMove, Request, State, Step
+from forktree.runtime.request import IllegalMove, IntArray, Request, State, Step
 from forktree.runtime.sampling_params import SamplingParams
 from forktree.runtime.scheduler import Scheduler
 from tests.support.checked_scheduler import CheckedScheduler
@@ -24,6 +24,10 @@ def scheduler(**fields: object) -> Scheduler:
 def request(request_id: int, prompt: list[int], max_new_tokens: int = 4) -> Request:
     params = SamplingParams(max_new_tokens=max_new_tokens)
     return Request.create(request_id, prompt, params, seed=0, eos_token_ids=())
+
+
+def ints(*values: int) -> IntArray:
+    return np.array(values, np.int32)
 
 
 def spans(step: Step | None) -> list[tuple[int, int, int]]:
@@ -222,6 +226,80 @@ def test_owed_prompt_logprobs_are_computed_again_on_a_hit_and_split_over_chunks(
         owed += [list(span.logprobs) for span in step.spans]
         land(it, step)
     assert owed == [[3, 4, 5, 6], [7, 8, 9]], "computing starts at position 2, whose logits predict token 3"
+
+
+def run_alone(it: Scheduler, request_id: int, prompt: list[int]) -> int:
+    """One request of one output token from start to end; how many tokens of its prompt it computed."""
+    before = it.counters.computed_prompt_tokens
+    lone = request(request_id, prompt, max_new_tokens=1)
+    it.add(lone)
+    while lone.needs_span:
+        land(it, it.plan())
+    it.finish(lone)
+    return it.counters.computed_prompt_tokens - before
+
+
+def test_what_a_program_expects_outlives_what_was_used_since() -> None:
+    it = scheduler(num_pages=40, step_tokens=40)
+    run_alone(it, 1, list(range(100, 120)))
+    it.expect("program", [(ints(*range(100, 120)), 50)])
+    for number in range(5):
+        run_alone(it, 2 + number, list(range(200 + 20 * number, 220 + 20 * number)))
+    assert run_alone(it, 9, list(range(100, 120))) == 1, "the last token only"
+    it.forget("program")
+    for number in range(2):
+        run_alone(it, 10 + number, list(range(400 + 20 * number, 420 + 20 * number)))
+    assert run_alone(it, 19, list(range(100, 120))) == 20, "forgotten, it was the least recently used"
+
+
+def test_announcing_again_is_instead_of_all_that_was_announced_before() -> None:
+    it = scheduler()
+    for number in (1, 2, 3):
+        run_alone(it, number, [number] * 4)
+    it.expect("program", [(ints(1, 1, 1, 1), 5), (ints(2, 2, 2, 2), 6)])
+    it.expect("program", [(ints(3, 3, 3, 3), 7)])
+    assert [node.tokens[0] for node in it.tree.nodes() if node.uses] == [3]
+    it.forget("program")
+    it.forget("program")
+    assert not any(node.uses for node in it.tree.nodes())
+
+
+def test_a_distance_counts_from_the_step_at_which_it_is_announced() -> None:
+    it = scheduler()
+    it.expect("early", [(ints(1, 2), 2)])  # in step 2
+    run_alone(it, 1, [1, 2, 3])
+    run_alone(it, 2, [4, 5, 6])
+    it.expect("late", [(ints(4, 5), 1)])  # in step 3
+    uses = {node.uses.soonest for node in it.tree.nodes() if node.uses}
+    assert (it.counters.steps, uses) == (2, {2, 3})
+
+
+def test_the_prefix_of_a_waiting_request_is_expected_until_it_runs() -> None:
+    it = scheduler(max_running_requests=1)
+    run_alone(it, 1, [1, 2, 3])
+    it.add(request(2, [7, 8]))
+    land(it, it.plan())
+    it.add(waiting := request(3, [1, 2, 3, 4]))
+    assert [node.end for node in it.tree.nodes() if node.uses] == [3]
+    it.finish(waiting)
+    assert not any(node.uses for node in it.tree.nodes())
+
+
+def test_what_a_program_is_done_with_goes_first() -> None:
+    it = scheduler(num_pages=40, step_tokens=40)
+    for number in (1, 2):
+        run_alone(it, number, [9, 9, *range(100 * number, 100 * number + 15)])
+    it.retire(ints(9, 9, *range(200, 215)), 2)
+    run_alone(it, 3, list(range(300, 320)))
+    assert run_alone(it, 4, [9, 9, *range(100, 115)]) == 1, "used before the other, but not done with"
+
+
+def test_without_a_prefix_cache_announcements_say_nothing() -> None:
+    it = scheduler(prefix_cache=False)
+    it.expect("program", [(ints(1, 2), 1)])
+    it.retire(ints(1, 2), 0)
+    it.forget("program")
+    assert (run_alone(it, 1, [1, 2, 3]), list(it.tree.nodes())) == (3, [])
 
 
 def _only(it: Scheduler) -> Request:
