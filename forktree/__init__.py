@@ -16,6 +16,12 @@ if TYPE_CHECKING:
         ArgumentError as ArgumentError,
     )
     from forktree.lang import (
+        AsyncForkGroup as AsyncForkGroup,
+    )
+    from forktree.lang import (
+        AsyncState as AsyncState,
+    )
+    from forktree.lang import (
         BackendError as BackendError,
     )
     from forktree.lang import (
@@ -26,6 +32,9 @@ if TYPE_CHECKING:
     )
     from forktree.lang import (
         BatchErrors as BatchErrors,
+    )
+    from forktree.lang import (
+        BlockingRead as BlockingRead,
     )
     from forktree.lang import (
         BranchErrors as BranchErrors,
@@ -40,10 +49,16 @@ if TYPE_CHECKING:
         ConstraintError as ConstraintError,
     )
     from forktree.lang import (
+        DeadlineExceeded as DeadlineExceeded,
+    )
+    from forktree.lang import (
         ForkGroup as ForkGroup,
     )
     from forktree.lang import (
         GenerationError as GenerationError,
+    )
+    from forktree.lang import (
+        InvalidOutput as InvalidOutput,
     )
     from forktree.lang import (
         MissingVariable as MissingVariable,
@@ -62,6 +77,9 @@ if TYPE_CHECKING:
     )
     from forktree.lang import (
         ProgramError as ProgramError,
+    )
+    from forktree.lang import (
+        ProgramErrors as ProgramErrors,
     )
     from forktree.lang import (
         ProgramState as ProgramState,
@@ -171,24 +189,30 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArgumentError",
+    "AsyncForkGroup",
+    "AsyncState",
     "BackendError",
     "BackendTimeout",
     "BackendUnavailable",
     "BatchErrors",
+    "BlockingRead",
     "BranchErrors",
     "ChatFormat",
     "ChoicesMethod",
     "ConstraintError",
+    "DeadlineExceeded",
     "Engine",
     "EngineConfig",
     "ForkGroup",
     "GenerationError",
+    "InvalidOutput",
     "MissingVariable",
     "NoBackend",
     "OpenAI",
     "Program",
     "ProgramCancelled",
     "ProgramError",
+    "ProgramErrors",
     "ProgramState",
     "RegexError",
     "RequestRefused",

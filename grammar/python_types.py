@@ -86,7 +86,7 @@ class _SchemaOf:
             return self._class(tp, path, lambda: self._pydantic(tp.model_json_schema()))
         if dataclasses.is_dataclass(tp) and _is_class(tp):
             return self._class(tp, path, lambda: self._dataclass(tp, path))
-        if typing.is_typeddict(tp):
+        if _is_typeddict(tp):
             hints = _hints(tp, path)
             required = [name for name in hints if name in tp.__required_keys__]
             return self._class(tp, path, lambda: self._object(hints, required, _name(tp)))
@@ -251,7 +251,7 @@ def _composed(tp: Any, origin: Any, args: tuple[Any, ...], data: Any, path: str)
         if tp is uuid.UUID:
             return uuid.UUID(data)
         return tp.fromisoformat(_microseconds(data) if tp is not datetime.date else data)
-    if dataclasses.is_dataclass(tp) or typing.is_typeddict(tp):
+    if dataclasses.is_dataclass(tp) or _is_typeddict(tp):
         if not isinstance(data, dict):
             raise _wrong(tp, data, path)
         hints = {name: _bare(hint) for name, hint in _hints(tp, path).items()}
@@ -259,7 +259,7 @@ def _composed(tp: Any, origin: Any, args: tuple[Any, ...], data: Any, path: str)
         if unknown:
             raise GrammarError(f"{path} has no {unknown[0]!r}")
         values = {name: _value_of(hints[name], item, f"{path}.{name}") for name, item in data.items()}
-        if typing.is_typeddict(tp):
+        if _is_typeddict(tp):
             return values
         try:
             return tp(**values)
@@ -305,6 +305,11 @@ def _microseconds(text: str) -> str:
 
 def _is_class(tp: Any) -> bool:
     return isinstance(tp, type) and get_origin(tp) is None  # in Python 3.10 list[int] passes for a type
+
+
+def _is_typeddict(tp: Any) -> bool:
+    """typing's or typing_extensions', which typing does not know for one."""
+    return typing.is_typeddict(tp) or (_is_class(tp) and issubclass(tp, dict) and hasattr(tp, "__required_keys__"))
 
 
 def _is_pydantic(tp: Any) -> bool:

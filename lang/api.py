@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .choices import METHODS, ChoicesMethod, draws, exact_probability, token_length_normalized
-from .constraints import checked_regex, checked_schema, dtype_constraint
+from .constraints import (
+    checked_ebnf,
+    checked_regex,
+    checked_schema,
+    checked_structural_tag,
+    dtype_constraint,
+    schema_text_of,
+)
+from .deadlines import read_timeout
 from .errors import ArgumentError
 from .nodes import Concat, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, caller_line, checked_text
 from .options import SamplingOptions, read_options
@@ -56,30 +64,43 @@ def gen(
     regex: str | None = None,
     json_schema: str | Mapping[str, Any] | type | None = None,
     *,
+    type: Any = None,
+    ebnf: str | None = None,
+    structural_tag: str | Mapping[str, Any] | None = None,
     repetition_penalty: float | None = None,
     logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
+    timeout: float | None = None,
 ) -> Node:
     """Generate text here and keep it as `s[name]`.  None takes the run's value, which by default is SGLang's.
 
+    type         the output is the JSON of a value of this type, and s[name] is that value: a pydantic model, dataclass,
+                 TypedDict, Enum, Literal, int, float, bool, str, list[...], dict[str, ...], Optional, Union.  The
+                 program's text goes on with the JSON, in which a str has its quotes; get_meta_info(name)["text"] has it
+                 too.  Reading an output that is no such value, cut off by max_tokens for one, is a GenerationError
     choices      pick one of these instead, by choices_method (see select); temperature then defaults to 0, and what
                  bounds or stops an output has nothing to act on
-    regex, json_schema, dtype
-                 constrain the output; at most one.  json_schema is JSON text, a dict, or a type (pydantic model,
-                 dataclass, ...); dtype is int, float, bool or str, and the variable is the text of such a value
+    regex, json_schema, dtype, ebnf, structural_tag
+                 constrain the output, which stays text; at most one of these, type and choices.  json_schema is JSON
+                 text, a dict, or a type; dtype is int, float, bool or str.  ebnf is a grammar and structural_tag JSON,
+                 both in the words of the backend that enforces them; one that can't refuses them
     n            that many outputs: s[name] is their list, and the first one goes on in the text
+    timeout      seconds from when it starts; then its request is cancelled, and reading it is a DeadlineExceeded
     Raises ArgumentError or ConstraintError at the line that calls it."""
     source = caller_line()
     where = _Where("gen", name, source)
     _check_name(name, where)
-    constraints = {"regex": regex, "json_schema": json_schema, "dtype": dtype, "choices": choices}
+    constraints = {
+        "type": type, "regex": regex, "json_schema": json_schema, "dtype": dtype, "ebnf": ebnf,
+        "structural_tag": structural_tag, "choices": choices,
+    }  # fmt: skip
     given = [each for each, value in constraints.items() if value is not None]
     if len(given) > 1:
         raise ArgumentError(f"{' and '.join(given)} can't both constrain one output; give one of them (in {where})")
     if choices is not None:
         if n is not None or logit_bias is not None:
             raise ArgumentError(f"n and logit_bias mean nothing for a choice; leave them out (in {where})")
-        return _select(where, choices, temperature or 0.0, choices_method, seed)
+        return _select(where, choices, temperature or 0.0, choices_method, seed, timeout)
     if choices_method is not None:
         raise ArgumentError(f"choices_method is given without choices (in {where})")
     options = read_options(
@@ -105,7 +126,9 @@ def gen(
             "top_logprobs_num": top_logprobs_num,
             "return_text_in_logprobs": return_text_in_logprobs,
             "regex": checked_regex(regex, where) if regex is not None else None,
-            "json_schema": checked_schema(json_schema, where) if json_schema is not None else None,
+            "json_schema": _schema(json_schema, type, where),
+            "ebnf": checked_ebnf(ebnf, where) if ebnf is not None else None,
+            "structural_tag": checked_structural_tag(structural_tag, where) if structural_tag is not None else None,
         },
         where,
     )
@@ -113,7 +136,7 @@ def gen(
     if dtype is not None:
         pattern, extra_stops = dtype_constraint(dtype, where)
         options = SamplingOptions(regex=checked_regex(pattern, where)).over(options)
-    return Gen(source, name, options, extra_stops)
+    return Gen(source, name, options, extra_stops, value_type=type, timeout=read_timeout(timeout, where))
 
 
 def gen_int(name: str | None = None, *args: Any, **kwargs: Any) -> Node:
@@ -133,6 +156,7 @@ def select(
     choices_method: ChoicesMethod | str | None = None,
     *,
     seed: int | None = None,
+    timeout: float | None = None,
 ) -> Node:
     """Pick one of `choices` and keep it as `s[name]`.  All of them are scored in one request.
 
@@ -152,11 +176,16 @@ def select(
     _check_name(name, where)
     if choices is None:
         raise ArgumentError(f"choices is missing (in {where})")
-    return _select(where, choices, temperature, choices_method, seed)
+    return _select(where, choices, temperature, choices_method, seed, timeout)
 
 
 def _select(
-    where: _Where, choices: Sequence[str], temperature: float, method: ChoicesMethod | str | None, seed: int | None
+    where: _Where,
+    choices: Sequence[str],
+    temperature: float,
+    method: ChoicesMethod | str | None,
+    seed: int | None,
+    timeout: float | None,
 ) -> Select:
     given: object = choices
     texts = tuple(given) if isinstance(given, (list, tuple, set, frozenset, range)) else ()
@@ -166,7 +195,9 @@ def _select(
         checked_text(text)
     options = read_options({"temperature": temperature, "seed": seed}, where)
     heat = options.temperature or 0.0
-    return Select(where.source, where.name, texts, heat, _choices_method(method, heat, where), options.seed)
+    ranks_by = _choices_method(method, heat, where)
+    seconds = read_timeout(timeout, where)
+    return Select(where.source, where.name, texts, heat, ranks_by, options.seed, timeout=seconds)
 
 
 def _choices_method(given: object, temperature: float, where: _Where) -> ChoicesMethod:
@@ -178,6 +209,12 @@ def _choices_method(given: object, temperature: float, where: _Where) -> Choices
             f"choices_method: got {given!r}, wanted a method or one of {', '.join(METHODS)} (in {where})"
         )
     return method
+
+
+def _schema(schema: object, tp: object, where: _Where) -> str | None:
+    if tp is not None:
+        return schema_text_of(tp, where)
+    return checked_schema(schema, where) if schema is not None else None
 
 
 def system(expr: object = None) -> Concat:
@@ -263,6 +300,7 @@ _OF_TYPED_GEN = (
     "repetition_penalty",  # from here on by keyword only
     "logit_bias",
     "seed",
+    "timeout",
 )
 _NUM_POSITIONAL = 16
 

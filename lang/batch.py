@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from .loop import loop_thread
-from .waiting import ProgramGreenlet, Promise, run_async
+from .waiting import ProgramGreenlet, Promise
 
 __all__ = ["run_many", "run_many_async"]
 
@@ -100,15 +100,17 @@ class _Wake:
         self._hub.wake(self._program)
 
 
-async def run_many_async(bodies: Iterable[Body], limit: int) -> AsyncIterator[tuple[int, Promise]]:
+async def run_many_async(
+    bodies: Iterable[Callable[[], Awaitable[Any]]], limit: int
+) -> AsyncIterator[tuple[int, Promise]]:
     """The same in an event loop, in the order they end."""
     remaining = enumerate(bodies)
     running: set[asyncio.Task[tuple[int, Promise]]] = set()
 
-    async def run(index: int, body: Body) -> tuple[int, Promise]:
+    async def run(index: int, body: Callable[[], Awaitable[Any]]) -> tuple[int, Promise]:
         outcome = Promise()
         try:
-            outcome.set(await run_async(body))
+            outcome.set(await body())
         except Exception as error:
             outcome.fail(error)
         return index, outcome

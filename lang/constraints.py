@@ -1,5 +1,5 @@
-"""A constraint is checked where it is written: regex, schema and dtype -> what a backend takes, or an error with the
-user's line.
+"""A constraint is checked where it is written: regex, schema, type and dtype -> what a backend takes, or an error with
+the user's line.
 
 Here: the lazy door to forktree.grammar.  Not here: enforcing constraints (the runtime does).  A good constraint is
 checked once per process."""
@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
 
 from .errors import ArgumentError, ConstraintError, RegexError, SchemaError
 
-__all__ = ["DTYPES", "checked_regex", "checked_schema", "dtype_constraint"]
+__all__ = [
+    "DTYPES",
+    "checked_ebnf",
+    "checked_regex",
+    "checked_schema",
+    "checked_structural_tag",
+    "dtype_constraint",
+    "schema_text_of",
+]
 
 # int and float may be followed by a blank, where the stop strings end them: so a model can end its number and go on.
 DTYPES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -52,15 +59,49 @@ def checked_schema(schema: object, where: object) -> str:
         except ValueError as error:
             raise SchemaError(f"json_schema is not JSON: {error}", str(where)) from error
     if not isinstance(schema, (dict, bool)):
-        schema = _schema_of(schema, where)
+        return schema_text_of(schema, where)
     try:
         text = json.dumps(schema, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise SchemaError(f"json_schema can't be written as JSON: {error}", str(where)) from error
+    return _enforceable(text, where)
+
+
+def schema_text_of(tp: object, where: object) -> str:
+    """The schema of a type, as JSON text."""
     try:
-        _check("json_schema", text)
+        try:
+            text = _known_schema_text(tp)
+        except TypeError:  # not hashable, as Annotated[int, Field(gt=0)] may be
+            text = _schema_text(tp)
     except Exception as error:
         raise _located(error, where) from error
+    return _enforceable(text, where)
+
+
+def checked_ebnf(grammar: object, where: object) -> str:
+    """Its syntax is the backend's: whoever enforces it reads it."""
+    if not isinstance(grammar, str) or not grammar.strip():
+        raise ArgumentError(f"ebnf: got {grammar!r}, wanted the text of a grammar (in {where})")
+    return grammar
+
+
+def checked_structural_tag(tag: object, where: object) -> str:
+    """JSON text of one of the two forms that SGLang takes: structures with triggers, or a format."""
+    wanted = (
+        'an object with "type": "structural_tag" and "format", or with "structures" and "triggers", as a dict or JSON '
+        "text"
+    )
+    try:
+        text = tag if isinstance(tag, str) else json.dumps(tag, ensure_ascii=False)
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConstraintError(f"structural_tag is not JSON: {error}", str(where)) from error
+    if not isinstance(found, dict) or found.get("type", "structural_tag") != "structural_tag":
+        raise ConstraintError(f"structural_tag: got {text:.80}, wanted {wanted}", str(where))
+    by_triggers = isinstance(found.get("structures"), list) and isinstance(found.get("triggers"), list)
+    if not by_triggers and not isinstance(found.get("format"), dict):
+        raise ConstraintError(f"structural_tag: got {text:.80}, wanted {wanted}", str(where))
     return text
 
 
@@ -71,13 +112,23 @@ def _check(kind: str, text: str) -> None:
     check(Constraint.regex(text) if kind == "regex" else Constraint.json_schema(text))
 
 
-def _schema_of(annotation: object, where: object) -> Any:
-    from forktree.grammar import schema_of
-
+def _enforceable(schema: str, where: object) -> str:
     try:
-        return schema_of(annotation)
+        _check("json_schema", schema)
     except Exception as error:
         raise _located(error, where) from error
+    return schema
+
+
+def _schema_text(tp: object) -> str:
+    from forktree.grammar import schema_of
+
+    return json.dumps(schema_of(tp), ensure_ascii=False)
+
+
+@lru_cache(maxsize=256)
+def _known_schema_text(tp: object) -> str:
+    return _schema_text(tp)
 
 
 def _located(error: Exception, where: object) -> Exception:

@@ -5,18 +5,17 @@ Also the two calls that go to a backend directly: flush_cache and get_server_inf
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import Any
 
 from .backends import as_backend
 from .backends.protocol import Backend
 from .errors import NoBackend
+from .executor import running_run
 from .loop import loop_thread
 from .nodes import caller_line
 
-__all__ = ["flush_cache", "get_server_info", "resolve_backend", "running_backend", "set_default_backend"]
+__all__ = ["flush_cache", "get_server_info", "resolve_backend", "set_default_backend"]
 
-running_backend: ContextVar[Backend | None] = ContextVar("forktree_running_backend", default=None)
 _default: Backend | None = None
 
 
@@ -30,7 +29,8 @@ def set_default_backend(backend: object) -> None:
 def resolve_backend(backend: object, caller: str) -> Backend:
     if backend is not None:
         return as_backend(backend, caller_line())
-    found = running_backend.get() or _default
+    outer = running_run.get()
+    found = outer.backend if outer is not None else _default
     if found is None:
         raise NoBackend(caller)
     return found

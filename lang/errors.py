@@ -8,23 +8,28 @@
       RoleError                      roles nested, left open, or a model without a chat template
       MissingVariable (KeyError)     a name that nothing has defined and nothing pending will define
       NoBackend                      nothing to run on
+      BlockingRead                   a plain read in an async program, where only an awaited one may wait
       StateClosed                    the program (or a joined branch) has ended, so nothing can be added to it
       ProgramCancelled               the program was abandoned or cancelled
+      DeadlineExceeded (TimeoutError) the time of a gen, or of the whole run, is up
       GenerationError                a node failed while it ran: node, file, line, and the cause
-      BranchErrors                   branches of a fork failed: all of them, by index
-      BatchErrors                    programs of a batch failed: all of them, by index, and the states of all programs
+      ProgramErrors (ExceptionGroup) several of these at once, by index; the class itself: branches of several forks
+        BranchErrors                 branches of a fork failed: all of them, by index
+        BatchErrors                  programs of a batch failed: all of them, by index, and the states of all programs
       GraphError (ValueError)        JSON that is not a graph, with the JSON pointer of what is wrong
     BackendError                     what a backend raises; programs see it as the cause of a GenerationError
       RequestRefused                 4xx: the request is wrong; message and field
       BackendUnavailable             nobody answers, or not any more
       BackendTimeout                 no answer in time
+    InvalidOutput (ValueError)       what gen(type=...) got is no value of that type; the cause of a GenerationError
 
 Imports nothing but nodes' source lines; no error here needs a model to be understood."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from .nodes import Node, SourceLine
@@ -36,14 +41,18 @@ __all__ = [
     "BackendTimeout",
     "BackendUnavailable",
     "BatchErrors",
+    "BlockingRead",
     "BranchErrors",
     "ConstraintError",
+    "DeadlineExceeded",
     "GenerationError",
     "GraphError",
+    "InvalidOutput",
     "MissingVariable",
     "NoBackend",
     "ProgramCancelled",
     "ProgramError",
+    "ProgramErrors",
     "RegexError",
     "RequestRefused",
     "RoleError",
@@ -53,6 +62,25 @@ __all__ = [
 ]
 
 _MOST_SHOWN = 8
+_MOST_CHARACTERS = 400
+
+
+if sys.version_info >= (3, 11):
+    _Group = ExceptionGroup[Exception]  # noqa: F821  # the oldest Python that we run on has none
+else:
+    _OfGroup = TypeVar("_OfGroup", bound="_Group")
+
+    class _Group(Exception):
+        """What is used here of ExceptionGroup; one traceback can only show the first of them."""
+
+        message: str
+        exceptions: tuple[Exception, ...]
+
+        def __new__(cls: type[_OfGroup], message: str, exceptions: Sequence[Exception]) -> _OfGroup:
+            self = super().__new__(cls, message, exceptions)
+            self.message, self.exceptions = message, tuple(exceptions)
+            self.__cause__ = self.exceptions[0]
+            return self
 
 
 class ProgramError(Exception):
@@ -124,12 +152,29 @@ class NoBackend(ProgramError):
         )
 
 
+class BlockingRead(ProgramError):
+    """An async program read plainly what is not there yet; waiting for it would stop its event loop."""
+
+
 class StateClosed(ProgramError):
     """Something was added to a program that has returned, or to a branch that was joined."""
 
 
 class ProgramCancelled(ProgramError):
     """The program was cancelled, or everybody who could have read it is gone."""
+
+
+class DeadlineExceeded(ProgramError, TimeoutError):
+    """`node` is what ran when the time was up: a gen or select whose own time it was, or what a branch of a run that
+    is out of time was doing, None if nothing.  The request has been cancelled on the backend."""
+
+    def __init__(self, message: str, node: Node | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+
+    @property
+    def source(self) -> SourceLine | None:
+        return self.node.source if self.node is not None else None
 
 
 class GenerationError(ProgramError):
@@ -149,33 +194,61 @@ class GenerationError(ProgramError):
         return self.node.source
 
 
-class BranchErrors(ProgramError):
-    """`errors` maps the index of every branch that failed to its error; the other branches can still be read."""
+_Errors = TypeVar("_Errors", bound="ProgramErrors")
+
+
+class ProgramErrors(ProgramError, _Group):
+    """Several errors at once, an ExceptionGroup from Python 3.11 on: `except* ft.GenerationError` picks out of it.
+
+    errors maps an index to each: here the forks of a program whose branches failed; exceptions has them in order."""
+
+    _each = "fork"
+
+    def __new__(cls: type[_Errors], errors: Mapping[int, BaseException], *about: Any) -> _Errors:
+        message = f"{cls._headline(errors, *about)}\n{_listed(cls._each, errors)}"
+        return super().__new__(cls, message, [_of_program(error) for error in errors.values()])
+
+    def __init__(self, errors: Mapping[int, BaseException], *about: Any) -> None:
+        super().__init__(self.message, self.exceptions)
+        self.errors = dict(zip(errors, self.exceptions, strict=True))
+
+    @classmethod
+    def _headline(cls, errors: Mapping[int, BaseException], *about: Any) -> str:
+        return f"branches of {len(errors)} forks failed"
+
+    def __str__(self) -> str:
+        return self.message  # complete as it is: ExceptionGroup would add how many there are
+
+
+class BranchErrors(ProgramErrors):
+    """`errors` maps the index of every branch that failed to its error, which is again a BranchErrors where branches
+    of that branch failed; the other branches can still be read."""
+
+    _each = "branch"
 
     def __init__(self, errors: Mapping[int, BaseException], num_branches: int, source: SourceLine) -> None:
-        super().__init__(
-            f"{len(errors)} of {num_branches} branches of the fork at {source} failed\n{_listed('branch', errors)}"
-        )
-        self.errors, self.source = dict(errors), source
-        self.__cause__ = next(iter(errors.values()))
+        super().__init__(errors)
+        self.source = source
 
-    @property
-    def exceptions(self) -> tuple[BaseException, ...]:
-        return tuple(self.errors.values())
+    @classmethod
+    def _headline(cls, errors: Mapping[int, BaseException], *about: Any) -> str:
+        num_branches, source = about
+        return f"{len(errors)} of {num_branches} branches of the fork at {source} failed"
 
 
-class BatchErrors(ProgramError):
+class BatchErrors(ProgramErrors):
     """`errors` maps the index of every program that failed to its error; `states` has the state of every program, in
     order."""
 
-    def __init__(self, errors: Mapping[int, BaseException], states: Sequence[ProgramState]) -> None:
-        super().__init__(f"{len(errors)} of {len(states)} programs failed\n{_listed('program', errors)}")
-        self.errors, self.states = dict(errors), list(states)
-        self.__cause__ = next(iter(errors.values()))
+    _each = "program"
 
-    @property
-    def exceptions(self) -> tuple[BaseException, ...]:
-        return tuple(self.errors.values())
+    def __init__(self, errors: Mapping[int, BaseException], states: Sequence[ProgramState]) -> None:
+        super().__init__(errors)
+        self.states = list(states)
+
+    @classmethod
+    def _headline(cls, errors: Mapping[int, BaseException], *about: Any) -> str:
+        return f"{len(errors)} of {len(about[0])} programs failed"
 
 
 class GraphError(ProgramError, ValueError):
@@ -205,6 +278,33 @@ class BackendUnavailable(BackendError):
 
 class BackendTimeout(BackendError):
     """The time allowed ran out."""
+
+
+class InvalidOutput(ValueError):
+    """An output that is no value of gen's type: `text` as it came, the `wanted` type, and the parser's error as the
+    __cause__.  cut_after: the tokens after which it was cut off, if it was."""
+
+    def __init__(self, text: str, wanted: object, reason: object, *, cut_after: int | None = None) -> None:
+        name = getattr(wanted, "__name__", None) or str(wanted)
+        cut = f"cut off after {cut_after} tokens (see max_tokens), " if cut_after is not None else ""
+        super().__init__(f"the output is {cut}no {name}: {reason}\nIt was: {_shortened(text)}")
+        self.text, self.wanted, self.cut_after = text, wanted, cut_after
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _MOST_CHARACTERS:
+        return repr(text)
+    half = _MOST_CHARACTERS // 2
+    return f"{text[:half]!r} ... {text[-half:]!r} ({len(text)} characters)"
+
+
+def _of_program(error: BaseException) -> Exception:
+    """As a group may hold it: a program that was ended from outside has GreenletExit, which is no Exception."""
+    if isinstance(error, Exception):
+        return error
+    ended = ProgramCancelled("the program was abandoned")
+    ended.__cause__ = error
+    return ended
 
 
 def _listed(what: str, errors: Mapping[int, BaseException]) -> str:

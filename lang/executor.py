@@ -14,21 +14,25 @@ import itertools
 import os
 import weakref
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from .ahead import AheadOfRun
 from .backends.protocol import EVERYTHING, Backend, Capabilities, ModelInfo, Place, Prompt, asked_from
 from .chat import Conversation
-from .errors import BranchErrors, GenerationError, ProgramCancelled, ProgramError
+from .deadlines import within
+from .errors import DeadlineExceeded, GenerationError, ProgramCancelled, ProgramError
+from .failures import unseen_error
 from .feed import Feed
 from .loop import loop_thread
-from .nodes import Fork, Node, SourceLine
+from .nodes import Fork, Gen, Node, Select, SourceLine
 from .options import SamplingOptions
 from .prompt import BranchText
+from .typed_values import TypedReader
 from .waiting import Promise
 
-__all__ = ["Branch", "Operation", "Run", "Slot"]
+__all__ = ["Branch", "Operation", "Run", "Slot", "running_run"]
 
 _process_tag = os.urandom(6).hex()
 _run_numbers = itertools.count(1)
@@ -37,12 +41,21 @@ _run_numbers = itertools.count(1)
 class Slot(Promise):
     """A variable: known from the moment its node is submitted, done when it has its value."""
 
-    __slots__ = ("feed", "meta")
+    __slots__ = ("feed", "meta", "reader")
 
     def __init__(self, *, stream: bool = False) -> None:
         super().__init__()
         self.meta: dict[str, Any] | None = None
+        self.reader: TypedReader | None = None  # of a typed gen: what was set is text, and read as a value of its type
         self.feed: Feed | None = Feed() if stream else None
+
+    def result(self) -> Any:
+        value = super().result()
+        return value if self.reader is None else self.reader.value(value, self.meta)
+
+    def text(self) -> str:
+        """What was generated, whatever it is read as."""
+        return str(super().result())
 
     def fail(self, error: BaseException) -> None:
         super().fail(error)
@@ -80,6 +93,8 @@ class Run:
         self.capabilities = backend.capabilities
         self.limits: Capabilities | None = None if self.capabilities == EVERYTHING else self.capabilities
         self._branches: weakref.WeakValueDictionary[int, Branch] = weakref.WeakValueDictionary()  # by order of birth
+        self._inner: weakref.WeakSet[Run] | None = None  # started by this program's code; most have none
+        self._ended: Callable[[Branch], BaseException] | None = None  # from outside, and with what
         self._branch_numbers = itertools.count()
         self._request_numbers = itertools.count(1)
 
@@ -94,33 +109,61 @@ class Run:
             self.model = await self.backend.model_info()
         return self.model
 
-    def cancel(self, why: str = "the program was cancelled") -> None:
+    def cancel(self, why: str) -> None:
+        """Any thread: end all branches, and the runs that this program has started in its code."""
+        loop_thread().post(lambda: self.end(lambda branch: ProgramCancelled(why)))
+
+    def takes_along(self, inner: Run) -> None:
+        """Any thread: from here on `inner` ends when this run is ended."""
+
+        def take() -> None:
+            if self._ended is not None:
+                inner.end(self._ended)
+            elif self._inner is None:
+                self._inner = weakref.WeakSet((inner,))
+            else:
+                self._inner.add(inner)
+
+        loop_thread().post(take)
+
+    def expire(self, seconds: float, program: str) -> None:
+        """On the loop: the time of the whole run is up."""
+
+        def error(branch: Branch) -> DeadlineExceeded:
+            node = branch.node
+            at = f": {node.label} at {node.source} was not done" if node is not None else ""
+            return DeadlineExceeded(f"program {program!r} did not end within its {seconds:g} s{at}", node)
+
+        self.end(error)
+
+    def end(self, error: Callable[[Branch], BaseException]) -> None:
+        """On the loop: fail every branch with its error."""
+        self._ended = error
         if self.ahead is not None:
             self.ahead.close()
         for branch in self.branches():
-            branch.cancel(why)
+            branch.fail(error(branch))
+        for inner in list(self._inner or ()):
+            inner.end(error)
+
+    def end_below(self, top: Branch, error: BaseException) -> None:
+        """On the loop: fail this branch and those that were forked from it.  One that it has yet to fork fails with
+        its fork."""
+        for branch in self.branches():
+            if branch is top or (top.path and branch.path[: len(top.path)] == top.path):
+                branch.fail(error)
 
     def branches(self) -> list[Branch]:
         """Those that somebody can still read, the oldest first."""
         return [branch for _, branch in sorted(self._branches.items())]
 
     def unseen_error(self) -> BaseException | None:
-        """What went wrong and nobody was told: in the program's own text, or in branches of its first fork that has
-        such."""
-        branches = self.branches()
-        seen = {id(branch.error) for branch in branches if branch.error_seen}
-        failed: dict[int, BaseException] = {}
-        of_fork: Fork | None = None
-        for branch in branches:
-            error = branch.error
-            if error is None or id(error) in seen or (branch.fork and isinstance(error, ProgramCancelled)):
-                continue
-            if branch.fork is None:
-                return error
-            fork, index = branch.fork
-            if of_fork is None or of_fork is fork:
-                of_fork, failed[index] = fork, error
-        return None if of_fork is None else BranchErrors(failed, of_fork.size, of_fork.source)
+        """What went wrong and nobody was told."""
+        return unseen_error(self.branches())
+
+
+running_run: ContextVar[Run | None] = ContextVar("forktree_running_run", default=None)
+"""The run whose program's code runs here: runs that it starts use its backend and end with it."""
 
 
 class Branch:
@@ -136,6 +179,7 @@ class Branch:
         self.num_nodes = 0  # gens, selects and forks so far
         self.error: BaseException | None = None
         self.error_seen = False  # somebody was told
+        self.node: Node | None = None  # what it waits for the backend to do
         self.settled = False  # the program has ended and nothing is left to do
         self.feed: Feed | None = Feed() if run.stream else None
         self._keep_alive = keep_alive  # the parent, which must get as far as the fork
@@ -158,6 +202,10 @@ class Branch:
     def cancel(self, why: str) -> None:
         if not self.settled:
             loop_thread().post(lambda: self.fail(ProgramCancelled(why)))
+
+    def cancel_below(self, why: str) -> None:
+        """It and the branches that were forked from it."""
+        loop_thread().post(lambda: self.run.end_below(self, ProgramCancelled(why)))
 
     def child(self, node: Fork, index: int, keep_alive: object) -> Branch:
         """A branch that begins where `node`, submitted after this, stands."""
@@ -188,20 +236,21 @@ class Branch:
             self._task = None
 
     async def _perform(self, operation: Operation) -> None:
+        node = operation.node
         try:
             awaitable = operation.perform(self)
             if awaitable is not None:
-                self._interruptible = True
-                await awaitable
+                self.node, self._interruptible = node, True
+                seconds = node.timeout if isinstance(node, Gen | Select) else None
+                await (awaitable if seconds is None or node is None else within(seconds, awaitable, node))
         except asyncio.CancelledError:
             operation.abandon(self._failed(ProgramCancelled("the program was cancelled")))
         except Exception as error:
-            node = operation.node
             if not isinstance(error, ProgramError) and node is not None:
                 error = GenerationError(node, error)
             operation.abandon(self._failed(error))
         finally:
-            self._interruptible = False
+            self.node, self._interruptible = None, False
 
     def prompt(self) -> Prompt:
         """All text so far, as the backend takes it."""

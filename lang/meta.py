@@ -50,6 +50,7 @@ class Output:
     def meta(self) -> dict[str, Any]:
         """Of the whole output."""
         meta = self._counts()
+        meta["text"] = self.text
         meta["output_ids"] = list(self.token_ids)
         if self._request.return_logprob:
             meta.update(self._logprob_lists("output", self.logprobs))

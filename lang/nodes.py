@@ -79,6 +79,8 @@ class Gen(Node):
     name: str | None
     options: SamplingOptions
     extra_stops: tuple[str, ...] = ()  # on top of the stops of gen or run: where a number ends
+    value_type: object = None  # the variable is a value of this type; options.json_schema is its schema
+    timeout: float | None = None  # seconds, from when its turn in its branch comes
 
     @property
     def label(self) -> str:
@@ -94,6 +96,7 @@ class Select(Node):
     temperature: float
     method: ChoicesMethod
     seed: int | None = None
+    timeout: float | None = None
 
     @property
     def label(self) -> str:

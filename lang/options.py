@@ -41,6 +41,8 @@ class SamplingOptions:
     ignore_eos: bool | None = None
     regex: str | None = None
     json_schema: str | None = None
+    ebnf: str | None = None
+    structural_tag: str | None = None
     return_logprob: bool | None = None
     logprob_start_len: int | None = None
     top_logprobs_num: int | None = None
@@ -63,7 +65,9 @@ class SamplingOptions:
 
 _PARAMS = frozenset(each.name for each in fields(SamplingParams))
 
-RUN_OPTIONS = frozenset(each.name for each in fields(SamplingOptions)) - {"regex", "json_schema"}
+_CONSTRAINTS = {"regex", "json_schema", "ebnf", "structural_tag"}  # of one gen, never of a whole run
+
+RUN_OPTIONS = frozenset(each.name for each in fields(SamplingOptions)) - _CONSTRAINTS
 """Names of a run's own sampling arguments; a program's argument of the same name is passed by position, in a batch,
 or through bind."""
 
@@ -182,6 +186,8 @@ _READERS: dict[str, Any] = {
     "ignore_eos": _flag,
     "regex": _as_is,
     "json_schema": _as_is,
+    "ebnf": _as_is,
+    "structural_tag": _as_is,
     "return_logprob": _flag,
     "logprob_start_len": _integer(-1, "an integer, -1 or more"),
     "top_logprobs_num": _COUNT,

@@ -102,7 +102,9 @@ class TracedText(str):
         self._shown = shown
         return self
 
-    def __add__(self, other: str) -> Any:
+    def __add__(self, other: object) -> Any:
+        if not isinstance(other, str):
+            return NotImplemented  # a node, which knows what to do with text before it
         return TracedText(str.__add__(self, other), self._shown)
 
     def __radd__(self, other: str) -> Any:

@@ -1,26 +1,30 @@
 """What @function makes of a Python function: a program that runs on a backend, alone, in batches or streamed.
 
-Here: Program, its argument checks, and Call, one run of it.  Not here: the state it writes to (state), how many share
-a thread (batch)."""
+Here: Program and its argument checks.  Not here: one run of it (call), the state it writes to (state), how many share a
+thread (batch)."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar, overload
 
-from .batch import run_many, run_many_async
-from .default import resolve_backend, running_backend
-from .errors import ArgumentError, BatchErrors, ProgramCancelled
+from .async_state import AsyncState
+from .async_streaming import AsyncStreamedState
+from .backends.protocol import Backend
+from .batch import run_many
+from .call import Call, arun_all, bodies_of, states_of
+from .default import resolve_backend
+from .errors import ArgumentError
 from .executor import Run
-from .foresight import ITEMS_AT_ONCE, plan_ahead
 from .graph import PrefixGraph
 from .loop import loop_thread
 from .nodes import caller_line, kind_of
-from .operations import Finish
-from .options import RUN_OPTIONS, SamplingOptions, read_options
 from .progress import progress_of
+from .run_options import OF_A_RUN, RunOptions, read_run_options, told_apart
 from .state import ProgramState
 from .streaming import StreamedState
 from .trace import refuse_while_tracing, trace_function
@@ -28,9 +32,10 @@ from .waiting import Promise, run_async
 
 __all__ = ["Program", "function"]
 
+T = TypeVar("T")
+
 _AUTO_IN_FLIGHT = 1024  # programs of a batch at a time; the backend queues what it can't run yet
-_RUN_ARGUMENTS = RUN_OPTIONS | {"backend", "stream", "use_thread"}
-_BATCH_ARGUMENTS = RUN_OPTIONS | {"backend"}
+_RUN_ARGUMENTS = OF_A_RUN | {"stream", "use_thread"}
 
 
 @overload
@@ -59,16 +64,19 @@ def function(
 class Program:
     """Run it with run, run_batch or stream, or in an event loop with arun, arun_batch or astream.
 
-    All take the program's own arguments, and for its gens the run-level options of SGLang: max_new_tokens,
-    min_new_tokens, n, stop, stop_token_ids, stop_regex, temperature, top_p, top_k, min_p, frequency_penalty,
-    presence_penalty, repetition_penalty, logit_bias, seed, ignore_eos, return_logprob, logprob_start_len,
-    top_logprobs_num, return_text_in_logprobs; and `backend`."""
+    All take the program's own arguments, and beside them options of the run: for its gens those of SGLang,
+    max_new_tokens, min_new_tokens, n, stop, stop_token_ids, stop_regex, temperature, top_p, top_k, min_p,
+    frequency_penalty, presence_penalty, repetition_penalty, logit_bias, seed, ignore_eos, return_logprob,
+    logprob_start_len, top_logprobs_num, return_text_in_logprobs; `backend`; and `timeout`, in seconds from the start of
+    the run to its end.  A name that the program's own argument has means that argument; options(...) takes all of
+    them."""
 
     def __init__(
         self,
         func: Callable[..., Any],
         num_api_spec_tokens: int | None = None,
         bound: Mapping[str, Any] | None = None,
+        run_options: RunOptions | None = None,
         *,
         trace: bool | None = None,
     ) -> None:
@@ -76,14 +84,10 @@ class Program:
             raise _refusal(f"@function goes before a function, got {func!r}")
         functools.update_wrapper(self, func)
         self.func, self.num_api_spec_tokens, self.bound = func, num_api_spec_tokens, dict(bound or {})
-        self.foresee = trace
+        self.run_options, self.foresee = run_options or RunOptions(), trace
         self.name = getattr(func, "__name__", "program")
-        if inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
-            raise _refusal(
-                f"program {self.name!r} is an `async def`: write it as a plain `def` and run it in an event loop with "
-                f"{self.name}.arun(...); its reads then give way to the loop by themselves"
-            )
-        if inspect.isgeneratorfunction(func):
+        self.is_async = inspect.iscoroutinefunction(func)
+        if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
             raise _refusal(
                 f"program {self.name!r} has a yield: a program returns, and is read along with {self.name}.stream(...)"
             )
@@ -105,7 +109,21 @@ class Program:
 
     def bind(self, **arguments: Any) -> Program:
         """The same program with some of its arguments fixed."""
-        return Program(self.func, self.num_api_spec_tokens, {**self.bound, **arguments}, trace=self.foresee)
+        return self._variant({**self.bound, **arguments}, self.run_options)
+
+    def options(self, **options: Any) -> Program:
+        """The same program with these options for its runs: f.options(temperature=0, timeout=5).run(...).  What a run
+        or a gen says itself goes first."""
+        unknown = [name for name in options if name not in OF_A_RUN]
+        if unknown:
+            raise _refusal(
+                f"a run has no option {unknown[0]!r}; arguments of the program are fixed with {self.name}.bind(...)"
+            )
+        read = read_run_options(options, f"{self.name}.options, {caller_line()}")
+        return self._variant(self.bound, read.over(self.run_options))
+
+    def _variant(self, bound: Mapping[str, Any], run_options: RunOptions) -> Program:
+        return Program(self.func, self.num_api_spec_tokens, bound, run_options, trace=self.foresee)
 
     def trace(self, *args: Any, **kwargs: Any) -> PrefixGraph:
         """What the program will ask of a model, as far as that can be known before: a PrefixGraph.
@@ -124,17 +142,28 @@ class Program:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """program(x): run it.  program(s, x) inside another program: run its code on that state, and return what it
-        returns."""
+        returns; in an async program, await program(s, x), whichever of the two `program` is."""
         if args and isinstance(args[0], ProgramState):
-            self._check_names(kwargs)
+            self._check_inline(kwargs)
             bound = self._bind(args[1:], kwargs)
-            return self.func(args[0], *bound.args, **bound.kwargs)
+            return self._inline(args[0], bound)
         return self.run(*args, **kwargs)
+
+    def _inline(self, state: ProgramState, bound: inspect.BoundArguments) -> Any:
+        if not isinstance(state, AsyncState):
+            if self.is_async:
+                raise _refusal(f"program {self.name!r} is an async def, and can't run on the state of a plain program")
+            return self.func(state, *bound.args, **bound.kwargs)
+        if self.is_async:
+            return self.func(state, *bound.args, **bound.kwargs)
+        return run_async(partial(self.func, ProgramState(state._shared), *bound.args, **bound.kwargs))
 
     def run(self, *args: Any, **kwargs: Any) -> ProgramState:
         """Run to the end and return the state.  Raises what the program raised, or the error of a node that the
         program did not read."""
-        call, stream = self._call(args, kwargs, streaming_allowed=True)
+        call, stream = self._call(args, kwargs, streaming_allowed=not self.is_async)
+        if self.is_async:
+            return self._in_a_loop(call.arun_ahead, "arun")
         if stream:
             call.plan_ahead()
             return call.stream()  # type: ignore[return-value]  # as in SGLang, run(stream=True) returns what can be read along
@@ -142,6 +171,8 @@ class Program:
 
     def stream(self, *args: Any, **kwargs: Any) -> StreamedState:
         """Start, and return a state to read along: `for text in program.stream(...)`."""
+        if self.is_async:
+            raise _refusal(f"program {self.name!r} is an async def: read it along in an event loop, with astream(...)")
         call, _ = self._call(args, kwargs, stream=True)
         call.plan_ahead()
         return call.stream()
@@ -150,12 +181,15 @@ class Program:
         """run, for coroutines: the code runs in this event loop's thread and gives way to it at every read."""
         call, _ = self._call(args, kwargs)
         loop_thread().refuse_own_thread()
-        state: ProgramState = await run_async(call.execute_ahead)
-        return state
+        return await call.arun_ahead()
 
-    def astream(self, *args: Any, **kwargs: Any) -> StreamedState:
+    def astream(self, *args: Any, **kwargs: Any) -> StreamedState | AsyncStreamedState:
         """stream, for coroutines: `async for text in program.astream(...)`."""
-        return self.stream(*args, **kwargs)
+        if not self.is_async:
+            return self.stream(*args, **kwargs)
+        call, _ = self._call(args, kwargs, stream=True)
+        call.plan_ahead()
+        return call.astream()
 
     def run_batch(
         self,
@@ -178,12 +212,19 @@ class Program:
         """
         limit = _in_flight(num_threads)
         calls = self._calls(batch_kwargs, options)
+        if self.is_async:
+            if generator_style:
+                raise _refusal(
+                    f"program {self.name!r} is an async def, and generator_style would need a loop to run in"
+                )
+            return self._in_a_loop(partial(arun_all, self, calls, limit, return_errors), "arun_batch")
         if generator_style:
             return self._generate(calls, limit, return_errors, progress_bar)
         outcomes: list[Promise | None] = [None] * len(calls)
-        for index, outcome in progress_of(run_many(self._bodies(calls, limit), limit), len(calls), progress_bar):
+        ended = run_many(bodies_of(self, calls, limit, Call.execute), limit)
+        for index, outcome in progress_of(ended, len(calls), progress_bar):
             outcomes[index] = outcome
-        return _states(calls, outcomes, return_errors)
+        return states_of(calls, outcomes, return_errors)
 
     async def arun_batch(
         self,
@@ -197,27 +238,27 @@ class Program:
         limit = _in_flight(num_threads)
         calls = self._calls(batch_kwargs, options)
         loop_thread().refuse_own_thread()
-        outcomes: list[Promise | None] = [None] * len(calls)
-        async for index, outcome in run_many_async(self._bodies(calls, limit), limit):
-            outcomes[index] = outcome
-        return _states(calls, outcomes, return_errors)
+        return await arun_all(self, calls, limit, return_errors)
+
+    def _in_a_loop(self, start: Callable[[], Coroutine[Any, Any, T]], twin: str) -> T:
+        """Run in an event loop of its own, in this thread."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(start())
+        raise _refusal(
+            f"program {self.name!r} is an async def, and an event loop is running here already: "
+            f"await {self.name}.{twin}(...)"
+        )
 
     def _generate(
         self, calls: list[Call], limit: int, return_errors: bool, progress_bar: bool
     ) -> Iterator[ProgramState]:
-        ended = run_many(self._bodies(calls, limit), limit, in_order=True)
+        ended = run_many(bodies_of(self, calls, limit, Call.execute), limit, in_order=True)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             if not return_errors:
                 outcome.result()
             yield calls[index].state
-
-    def _bodies(self, calls: Sequence[Call], limit: int) -> Iterator[Callable[[], ProgramState]]:
-        """What a batch runs, planned ahead some at a time: no more than may be in flight."""
-        size = min(limit, ITEMS_AT_ONCE)
-        for first in range(0, len(calls), size):
-            together = calls[first : first + size]
-            plan_ahead(self, [(call.run, call.arguments) for call in together])
-            yield from (call.execute for call in together)
 
     # ---- arguments
 
@@ -225,44 +266,34 @@ class Program:
         self, args: Sequence[Any], kwargs: Mapping[str, Any], *, stream: bool = False, streaming_allowed: bool = False
     ) -> tuple[Call, bool]:
         """One run: its own arguments and the run's told apart."""
-        clashes = [name for name in kwargs if name in _RUN_ARGUMENTS and name in self.arg_names]
-        if clashes:
-            name = clashes[0]
-            raise _refusal(
-                f"{name!r} is an argument of program {self.name!r} and an option of the run, "
-                f"so {name}=... could mean either: "
-                f"pass it by position, as {self.name}.bind({name}=...).run(...), or rename the program's argument"
-            )
-        own = {name: value for name, value in kwargs.items() if name not in _RUN_ARGUMENTS}
-        of_run = {name: value for name, value in kwargs.items() if name in _RUN_ARGUMENTS}
         refuse_while_tracing(f"it runs program {self.name!r} by itself")
-        backend = resolve_backend(of_run.pop("backend", None), f"program {self.name!r}")
+        own, of_run = told_apart(kwargs, self.arg_names, _RUN_ARGUMENTS)
         of_run.pop("use_thread", None)  # SGLang's; no program has a thread here
         wants_stream = bool(of_run.pop("stream", False)) and streaming_allowed
-        options = read_options(of_run, f"{self.name}.run, {caller_line()}")
+        options = read_run_options(of_run, f"{self.name}.run, {caller_line()}").over(self.run_options)
+        backend = resolve_backend(options.backend, f"program {self.name!r}")
         self._check_names(own)
-        run = Run(backend, options, stream=stream or wants_stream)
-        return Call(self, self._bind(args, own), run), wants_stream
+        run = Run(backend, options.sampling, stream=stream or wants_stream)
+        return Call(self, self._bind(args, own), run, options.timeout), wants_stream
 
     def _calls(self, batch: Sequence[Mapping[str, Any] | Sequence[Any]], options: Mapping[str, Any]) -> list[Call]:
         """The runs of a batch.  Its items hold the program's arguments only, so that no name is ambiguous."""
-        unknown = [name for name in options if name not in _BATCH_ARGUMENTS]
+        unknown = [name for name in options if name not in OF_A_RUN]
         if unknown:
             raise _refusal(
                 f"run_batch has no option {unknown[0]!r}; the program's arguments belong into the items, or into bind"
             )
         if isinstance(batch, (str, Mapping)) or not isinstance(batch, Iterable):
             raise _refusal(f"run_batch takes a list of dicts or tuples, got {kind_of(batch)}")
-        rest = dict(options)
         items = list(batch)
         if not items:
             return []
         refuse_while_tracing(f"it runs program {self.name!r} by itself")
-        backend = resolve_backend(rest.pop("backend", None), f"program {self.name!r}")
-        sampling = read_options(rest, f"{self.name}.run_batch, {caller_line()}")
-        return [self._batch_call(index, item, backend, sampling) for index, item in enumerate(items)]
+        of_runs = read_run_options(options, f"{self.name}.run_batch, {caller_line()}").over(self.run_options)
+        backend = resolve_backend(of_runs.backend, f"program {self.name!r}")
+        return [self._batch_call(index, item, backend, of_runs) for index, item in enumerate(items)]
 
-    def _batch_call(self, index: int, item: Any, backend: Any, sampling: SamplingOptions) -> Call:
+    def _batch_call(self, index: int, item: Any, backend: Backend, options: RunOptions) -> Call:
         try:
             if isinstance(item, Mapping):
                 self._check_names(item)
@@ -273,7 +304,7 @@ class Program:
                 raise _refusal(f"wanted a dict or a tuple of arguments, got {kind_of(item)}")
         except ArgumentError as error:
             raise ArgumentError(f"item {index} of the batch: {error}") from None
-        return Call(self, bound, Run(backend, sampling, stream=False))
+        return Call(self, bound, Run(backend, options.sampling, stream=False), options.timeout)
 
     def _check_names(self, arguments: Mapping[str, Any]) -> None:
         if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in self._parameters):
@@ -284,6 +315,14 @@ class Program:
                     f"program {self.name!r} has no argument {name!r}; it has {', '.join(self.arg_names) or 'none'}"
                 )
 
+    def _check_inline(self, keywords: Mapping[str, Any]) -> None:
+        self._check_names(keywords)
+        if self.run_options != RunOptions():
+            raise _refusal(
+                f"program {self.name!r} has options of its own, and code that runs on another program's state has that "
+                f"run's: call it without options(...), or as a run of its own, {self.name}.run(...)"
+            )
+
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         own = self._own_signature
         fixed = {name: value for name, value in self.bound.items() if name not in kwargs}
@@ -291,65 +330,6 @@ class Program:
             return own.bind(*args, **fixed, **kwargs)
         except TypeError as error:
             raise _refusal(f"program {self.name}{own}: {error}") from None
-
-
-class Call:
-    """One run of a program: its arguments, its Run and its state."""
-
-    def __init__(self, program: Program, arguments: inspect.BoundArguments, run: Run) -> None:
-        self._program, self.arguments, self.run = program, arguments, run
-        self.state = ProgramState.root(run)
-
-    def plan_ahead(self) -> None:
-        plan_ahead(self._program, [(self.run, self.arguments)])
-
-    def execute_ahead(self) -> ProgramState:
-        self.plan_ahead()
-        return self.execute()
-
-    def execute(self) -> ProgramState:
-        """The program's code, in this thread, and then whatever it left to do."""
-        state, shared = self.state, self.state._shared
-        before = running_backend.set(self.run.backend)
-        try:
-            shared.return_value = self._program.func(state, *self.arguments.args, **self.arguments.kwargs)
-            loop_thread().until_done(shared.end(f"program {self._program.name!r} has returned"))
-            self._finish_kept_branches()
-        except BaseException as error:
-            ended_from_outside = not isinstance(error, Exception)  # GreenletExit, KeyboardInterrupt
-            shared.body_error = ProgramCancelled("the program was abandoned") if ended_from_outside else error
-            shared.closed = f"program {self._program.name!r} has failed"
-            self.run.cancel(f"program {self._program.name!r} raised {type(error).__name__}")
-            raise
-        finally:
-            running_backend.reset(before)
-            if self.run.ahead is not None:
-                self.run.ahead.close()
-        unseen = self.run.unseen_error()
-        if unseen is not None:
-            shared.body_error = unseen
-            raise unseen
-        return state
-
-    def _finish_kept_branches(self) -> None:
-        """Branches that were not joined and that somebody can still read, a variable for one, end with the run."""
-        for branch in self.run.branches():
-            if branch.fork is not None:
-                promise = Promise()
-                branch.submit(Finish(promise, branch, last=False))
-                loop_thread().until_done(promise)
-
-    def stream(self) -> StreamedState:
-        run, shared, name = self.run, self.state._shared, self._program.name
-
-        def body() -> None:
-            try:
-                self.execute()
-            finally:
-                if shared.closed is None:
-                    shared.closed = f"program {name!r} has ended"
-
-        return StreamedState(shared, run, body)
 
 
 def _refusal(message: str) -> ArgumentError:
@@ -362,11 +342,3 @@ def _in_flight(num_threads: object) -> int:
     if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
         raise _refusal(f'num_threads: got {num_threads!r}, wanted "auto" or 1 or more programs at a time')
     return num_threads
-
-
-def _states(calls: list[Call], outcomes: Sequence[Promise | None], return_errors: bool) -> list[ProgramState]:
-    errors = {index: outcome.error for index, outcome in enumerate(outcomes) if outcome is not None and outcome.error}
-    states = [call.state for call in calls]
-    if errors and not return_errors:
-        raise BatchErrors(errors, states)
-    return states

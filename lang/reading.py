@@ -67,10 +67,12 @@ class StateReader:
         return name in self._shared.slots
 
     def get_meta_info(self, name: str) -> dict[str, Any] | None:
-        """How a variable came about: token counts, finish reason, log-probabilities; for select the distribution over
-        its choices."""
+        """How a variable came about: token counts, finish reason, log-probabilities, its text before it was read as
+        gen's type; for select the distribution over its choices."""
         slot = self._slot(name)
-        self._get(slot)
+        self._until_done(slot)
+        if slot.error is not None:
+            self._raise(slot.error)
         return slot.meta
 
     def text(self) -> str:
@@ -104,8 +106,14 @@ class StateReader:
         return self._shared.return_value
 
     def cancel(self) -> None:
-        """Stop what this program generates; what is not done yet can't be read any more."""
-        self._shared.branch.run.cancel()
+        """Stop what this program generates, or on a branch of a fork what it and its own branches do; from any thread.
+        Requests end on the backend, and what is not done yet can't be read any more."""
+        branch, source = self._shared.branch, caller_line()
+        if branch.fork is None:
+            branch.run.cancel(f"the program was cancelled at {source}")
+        else:
+            fork, index = branch.fork
+            branch.cancel_below(f"branch {index} of the fork at {fork.source} was cancelled at {source}")
 
     # ---- piece by piece
 
@@ -146,9 +154,9 @@ class StateReader:
             if slot.feed is not None:
                 yield from _follow(slot.feed, one_by_one)
             yield slot
-            value = self._get(slot)
-            if slot.feed is None:
-                yield str(value), slot.meta or {}
+            if slot.feed is None and slot.error is None:
+                yield slot.text(), slot.meta or {}
+            self._get(slot)  # the error, if it has none or is not of its type
         elif self._shared.branch.feed is not None:
             yield from _follow(self._shared.branch.feed, one_by_one)
             yield from self._body_steps(None)

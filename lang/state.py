@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, overload
 
 from .capabilities import check_node, check_text
 from .chat import RoleTracker
-from .errors import ArgumentError, BranchErrors, StateClosed
+from .errors import ArgumentError, BranchErrors, GenerationError, StateClosed
 from .executor import Branch, Run, Slot
 from .nodes import (
     Concat,
@@ -29,6 +29,8 @@ from .nodes import (
 )
 from .operations import Append, Choose, ForkOff, Generate, Role, ScopeBegin, ScopeEnd, Written
 from .reading import Shared, StateReader
+from .typed_values import TypedReader
+from .waiting import Promise
 
 __all__ = ["ForkGroup", "ProgramState"]
 
@@ -99,7 +101,10 @@ class ProgramState(StateReader):
         if isinstance(node, Text):
             self._write(node.text)
         elif isinstance(node, Gen):
-            shared.branch.submit(Generate(node, self._new_slot(node.name)))
+            slot = self._new_slot(node.name)
+            if node.value_type is not None:
+                slot.reader = TypedReader(node)
+            shared.branch.submit(Generate(node, slot))
         elif isinstance(node, Select):
             shared.branch.submit(Choose(node, self._new_slot(node.name)))
         elif isinstance(node, RoleBegin):
@@ -218,8 +223,7 @@ class ProgramState(StateReader):
         try:
             yield state
         except BaseException:
-            state._shared.closed = "its block was left by an exception"
-            state._shared.branch.cancel("the block of this copy was left by an exception")
+            group.abandon("its block was left by an exception")
             raise
         group.join()
 
@@ -228,7 +232,7 @@ class ForkGroup:
     """The branches of one fork, in order."""
 
     def __init__(self, parent: ProgramState, states: list[ProgramState], source: SourceLine) -> None:
-        self.src_state, self.states, self._source = parent, states, source
+        self.src_state, self.states, self.source = parent, states, source
         self._slots_at_fork = dict(parent._shared.slots)
 
     def __len__(self) -> int:
@@ -267,21 +271,34 @@ class ForkGroup:
                             the branches' values, in order; None stands for a branch that did not define it
         concate_and_append  the text of all branches is appended to the parent's
         Raises BranchErrors with the error of every branch that failed; the parent is then as it was, and can go on."""
-        source = caller_line()
+        for promise in self._ends(mode):
+            self.src_state._until_done(promise)
+        self._bring_back(mode)
+
+    def abandon(self, why: str) -> None:
+        """Nobody will join or add to these branches."""
+        for state in self.states:
+            state._shared.closed = why
+            state._shared.branch.cancel(why)
+
+    def _ends(self, mode: str) -> list[Promise]:
+        """What a join waits for: the end of every branch."""
+        self._joined_at = source = caller_line()
         if mode not in ("gather_variable", "concate_and_append"):
             raise ArgumentError(f"join: got mode {mode!r}, wanted gather_variable or concate_and_append (at {source})")
-        ends = [state._shared.end(f"this branch was joined at {source}") for state in self.states]
-        for promise in ends:
-            self.src_state._until_done(promise)
+        return [state._shared.end(f"this branch was joined at {source}") for state in self.states]
+
+    def _bring_back(self, mode: str) -> None:
+        """What the branches made, now that they have ended."""
         self._raise_failures()
-        self.src_state._shared.branch.joined([state._shared.branch for state in self.states], source)
+        self.src_state._shared.branch.joined([state._shared.branch for state in self.states], self._joined_at)
         if mode == "gather_variable":
             self._gather()
-        else:
-            for state in self.states:
-                written = Written(state.written(lambda branch: branch.fork_start).segments, ())
-                self.src_state._check_append(written, source)
-                self.src_state._shared.branch.submit(Append(written, Text(source, "")))
+            return
+        for state in self.states:
+            written = Written(state.written(lambda branch: branch.fork_start).segments, ())
+            self.src_state._check_append(written, self._joined_at)
+            self.src_state._shared.branch.submit(Append(written, Text(self._joined_at, "")))
 
     def _raise_failures(self) -> None:
         failed: dict[int, BaseException] = {}
@@ -294,18 +311,31 @@ class ForkGroup:
         of_parent = self.src_state._shared.branch.error
         if of_parent is not None and all(error is of_parent for error in failed.values()):
             self.src_state._raise(of_parent)  # the branches never started: it is the parent that failed
-        raise BranchErrors(failed, len(self.states), self._source)
+        raise BranchErrors(failed, len(self.states), self.source)
 
     def _gather(self) -> None:
         of_branches = [
-            {name: slot for name, slot in state._shared.slots.items() if slot is not self._slots_at_fork.get(name)}
+            {
+                name: slot
+                for name, slot in state._shared.slots.items()
+                if slot is not self._slots_at_fork.get(name) and not name.startswith("#")
+            }
             for state in self.states
         ]
-        for name in dict.fromkeys(name for slots in of_branches for name in slots if not name.startswith("#")):
-            slots = [each.get(name) for each in of_branches]
+        values: list[dict[str, Any]] = []
+        failed: dict[int, BaseException] = {}
+        for index, slots in enumerate(of_branches):
+            try:
+                values.append({name: slot.result() for name, slot in slots.items()})
+            except GenerationError as error:  # a typed output that is no value of its type
+                failed[index] = error
+        if failed:
+            raise BranchErrors(failed, len(self.states), self.source)
+        for name in dict.fromkeys(name for slots in of_branches for name in slots):
+            found = [slots.get(name) for slots in of_branches]
             gathered = self.src_state._new_slot(name)
-            gathered.meta = {"branches": [slot.meta if slot is not None else None for slot in slots]}
-            gathered.set_constant([slot.result() if slot is not None else None for slot in slots])
+            gathered.meta = {"branches": [slot.meta if slot is not None else None for slot in found]}
+            gathered.set_constant([each.get(name) for each in values])
 
 
 def _is_count(value: object) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from .errors import ProgramError
 from .executor import Run
 from .loop import loop_thread
+from .nodes import caller_line
 from .reading import Shared, StateReader
 from .waiting import ProgramGreenlet, Promise, first_of, until_done_async
 
@@ -31,7 +32,7 @@ class StreamedState(StateReader):
         weakref.finalize(self, self._driver.close).atexit = False
 
     def cancel(self) -> None:
-        self._driver.close()
+        self._driver.close(f"the program was cancelled at {caller_line()}")
 
     def _body_steps(self, name: str | None) -> Iterator[Promise]:
         driver = self._driver
@@ -87,10 +88,10 @@ class _Driver:
                 )
             self.waits_for = self._greenlet.resume()
 
-    def close(self) -> None:
-        """End the body where it waits, and stop what it generates."""
+    def close(self, why: str = "the program was abandoned") -> None:
+        """Any thread: stop what it generates; in its own, end the body where it waits."""
         if self.waits_for is not None:
-            self._run.cancel("the program was abandoned")
+            self._run.cancel(why)
             self._greenlet.kill()
             if self._greenlet.dead:
                 self.waits_for = None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, cast
 
+from .async_state import AsyncState
 from .backends.protocol import EVERYTHING, Backend, ChatFormat, ModelInfo
 from .chat import RoleTracker
 from .executor import Branch, Operation, Run, Slot
@@ -64,7 +65,8 @@ def trace_function(name: str, func: Callable[..., Any], arguments: inspect.Bound
     own = list(signature.parameters.values())[1:]
     given = dict(arguments.arguments) if arguments is not None else {}
     args, kwargs = _filled(own, given, tracer)
-    state = ProgramState(Shared(tracer.root, {}, RoleTracker()))
+    kind = AsyncState if inspect.iscoroutinefunction(func) else ProgramState
+    state = kind(Shared(tracer.root, {}, RoleTracker()))
     token = _tracing.set(True)
     try:
         returned = func(state, *args, **kwargs)
@@ -274,6 +276,9 @@ class TracedBranch(Branch):
         outputs = [self._output(made.id, node, k) for k in range(node.options.n or 1)]
         self.text.add_generated(str.__str__(outputs[0]), None)
         value: Any = outputs[0] if node.options.n in (None, 1) else outputs
+        if node.value_type is not None:
+            operation.slot.reader = None  # a placeholder is no JSON
+            value = TracedValue(f"the value of {node.label}")
         self._deliver(operation.slot, node, value)
 
     def take_select(self, operation: Choose) -> None:

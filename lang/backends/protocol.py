@@ -106,7 +106,8 @@ class SamplingParams:
     """Everything a backend needs to sample one output.  Names and defaults are SGLang's; several outputs (n) are
     several requests.
 
-    At most one of regex and json_schema is set.  Sequences are tuples: nobody downstream can change the user's
+    At most one of regex, json_schema, ebnf and structural_tag is set; a backend that can't enforce the one that is
+    refuses the request (RequestRefused, its field).  Sequences are tuples: nobody downstream can change the user's
     lists."""
 
     max_new_tokens: int = 128  # 0: compute the prompt only
@@ -126,6 +127,8 @@ class SamplingParams:
     ignore_eos: bool = False
     regex: str | None = None
     json_schema: str | None = None  # JSON text
+    ebnf: str | None = None
+    structural_tag: str | None = None  # JSON text
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it: unset constraints and seed left out, tuples as lists, token ids of logit_bias as

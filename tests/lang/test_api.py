@@ -189,3 +189,43 @@ def test_half_a_surrogate_pair_in_choices_and_stops_is_refused_with_the_line(wri
         write("\udc00")
     assert "test_api.py:" in str(caught.value)
     write("\U0001f600")
+
+
+TRIGGERED = {"structures": [{"begin": "<a>", "schema": {}, "end": "</a>"}], "triggers": ["<a"]}
+
+
+@pytest.mark.parametrize(
+    "tag", [TRIGGERED, json.dumps(TRIGGERED), {"type": "structural_tag", "format": {"type": "any_text"}}]
+)
+def test_a_structural_tag_reaches_the_backend_as_json_text(tag: Any) -> None:
+    found = sampling(ft.gen("x", structural_tag=tag)).structural_tag
+    assert json.loads(found) == (json.loads(tag) if isinstance(tag, str) else tag)
+
+
+def test_an_ebnf_grammar_reaches_the_backend_as_it_is() -> None:
+    assert sampling(ft.gen("x", ebnf='root ::= "a"')).ebnf == 'root ::= "a"'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ebnf": ""}, "ebnf: got '', wanted the text of a grammar"),
+        ({"ebnf": {"root": "a"}}, "ebnf: got {'root': 'a'}"),
+        ({"structural_tag": "{"}, "structural_tag is not JSON"),
+        ({"structural_tag": {"structures": {1, 2}}}, "structural_tag is not JSON"),
+        ({"structural_tag": "[]"}, 'wanted an object with "type": "structural_tag"'),
+        ({"structural_tag": {"type": "json_schema", "format": {}}}, 'wanted an object with "type": "structural_tag"'),
+        ({"structural_tag": {"structures": []}}, '"structures" and "triggers"'),
+        ({"ebnf": "a", "regex": "a"}, "regex and ebnf can't both constrain"),
+        ({"timeout": 0}, "timeout: got 0, wanted seconds, more than 0"),
+        ({"timeout": "1s"}, "timeout: got '1s'"),
+        ({"timeout": float("nan")}, "timeout: got nan"),
+        ({"choices": ["a"], "timeout": True}, "timeout: got True"),
+    ],
+)
+def test_what_lang_can_see_of_these_is_checked_where_it_is_written(arguments: Any, message: str) -> None:
+    with pytest.raises(ft.ProgramError) as caught:
+        ft.gen("x", **arguments)
+    assert isinstance(caught.value, (ft.ArgumentError, ft.ConstraintError))
+    assert message in str(caught.value)
+    assert "test_api.py:" in str(caught.value)

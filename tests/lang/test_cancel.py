@@ -136,6 +136,122 @@ def test_a_stream_can_be_cancelled_by_whoever_reads_it() -> None:
     assert backend.num_running == 0
 
 
+def test_a_program_can_be_cancelled_from_another_thread_while_it_waits() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+        there.append(s)
+        s["x"]
+
+    def cancel_it() -> None:
+        wait_until(lambda: bool(there) and backend.num_running == 1)
+        there[0].cancel()
+
+    there: list[ft.ProgramState] = []
+    backend = ScriptedBackend(HANG)
+    thread = threading.Thread(target=cancel_it)
+    thread.start()
+    with pytest.raises(ft.ProgramCancelled, match=r"the program was cancelled at .*test_cancel\.py:\d+"):
+        program.run(backend=backend)
+    thread.join()
+    assert (backend.num_running, backend.num_cancelled) == (0, 1)
+
+
+def test_a_stream_can_be_cancelled_from_another_thread_while_it_is_read() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+        s["x"]
+
+    def cancel_it() -> None:
+        wait_until(lambda: backend.num_running == 1)
+        state.cancel()
+
+    backend = ScriptedBackend(HANG)
+    state = program.stream(backend=backend)
+    thread = threading.Thread(target=cancel_it)
+    thread.start()
+    with pytest.raises(ft.ProgramCancelled):
+        list(state)
+    thread.join()
+    wait_until(lambda: backend.num_running == 0)
+
+
+def test_cancelling_a_branch_ends_it_and_its_own_branches_only() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        forks = s.fork(3)
+        forks += lambda i: f"{i}"
+        below = forks[0].fork(2)
+        below += ft.gen("y")
+        forks[1] += ft.gen("x")
+        forks[2] += ft.gen("x")
+        late = forks[2].fork(1)  # waits for x, so it has not parted from its parent yet
+        late += ft.gen("z")
+        wait_until(lambda: backend.num_running == 4)
+        forks[0].cancel()
+        wait_until(lambda: backend.num_running == 2)
+        for branch in (forks[0], *below):
+            with pytest.raises(ft.ProgramCancelled, match=r"branch 0 of the fork at .* was cancelled at .*cancel\.py:"):
+                branch.text()
+        forks[2].cancel()
+        with pytest.raises(ft.ProgramCancelled, match="branch 2 of the fork"):
+            late[0]["z"]
+        wait_until(lambda: backend.num_running == 1)
+        s += "on" + ft.gen("v")
+        assert s["v"] == "ok"  # the parent goes on
+        forks[1].cancel()
+        with pytest.raises(ft.BranchErrors) as caught:
+            forks.join()
+        assert sorted(caught.value.errors) == [0, 1, 2]
+
+    backend = ScriptedBackend(lambda prompt, _: "ok" if prompt == "on" else HANG)
+    program.run(backend=backend)
+    assert backend.num_running == 0
+
+
+def test_cancelling_a_branch_before_its_fork_leaves_its_siblings_and_parent_alone() -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+        forks = s.fork(2)
+        forks += lambda i: f"{i}" + ft.gen("y")
+        forks[0].cancel()
+        with pytest.raises(ft.ProgramCancelled):
+            forks[0]["y"]
+        another.run()  # with it there are two requests, and both are answered
+        assert (s["x"], forks[1]["y"]) == ("ok", "ok")
+
+    another = ft.function(lambda s: s.__iadd__("another" + ft.gen("x")))
+    backend = ScriptedBackend(hold_for=2)
+    program.run(backend=backend)
+    assert sorted(backend.prompts) == ["", "another", "ok1"]
+
+
+def test_runs_that_a_program_starts_are_cancelled_with_it() -> None:
+    @ft.function
+    def inner(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+
+    @ft.function
+    def outer(s: ft.ProgramState) -> None:
+        there.append(s)
+        inner.run()
+
+    def cancel_it() -> None:
+        wait_until(lambda: bool(there) and backend.num_running == 1)
+        there[0].cancel()
+
+    there: list[ft.ProgramState] = []
+    backend = ScriptedBackend(HANG)
+    thread = threading.Thread(target=cancel_it)
+    thread.start()
+    with pytest.raises(ft.ProgramCancelled):
+        outer.run(backend=backend)
+    thread.join()
+    wait_until(lambda: backend.num_running == 0)
+
+
 def test_an_interrupted_run_stops_generating() -> None:
     backend = ScriptedBackend(HANG)
 

@@ -87,6 +87,16 @@ def test_a_gen_is_one_request_and_its_tokens_go_back_as_parts(server: WireServer
     assert (found["prompt_tokens"], found["cached_tokens"]) == (5, 3)
 
 
+def test_constraints_that_only_some_servers_know_are_sent(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:
+    tag = {"type": "structural_tag", "format": {"type": "any_text"}}
+    nodes = ft.gen("a", ebnf='root ::= "a"') + ft.gen("b", structural_tag=tag) + ft.gen("c")
+    ft.function(lambda s: s.__iadd__(nodes)).run(backend=endpoint)
+    first, second, third = (body["sampling_params"] for path, body in server.bodies if path == "POST /generate")
+    assert first["ebnf"] == 'root ::= "a"'
+    assert json.loads(second["structural_tag"]) == tag
+    assert not {"ebnf", "structural_tag"} & set(third)
+
+
 def test_without_kept_ids_the_text_goes_back(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:
     server.reply = lambda body: {"text": "hello", "output_ids": [1, 2], "meta_info": meta([1, 2], kept_token_ids=None)}
     ask.run("Q", backend=endpoint)

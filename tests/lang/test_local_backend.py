@@ -16,7 +16,7 @@ import pytest
 
 import forktree as ft
 from forktree.lang.backends.local import BackendOnFirstUse, LocalBackend
-from forktree.runtime import Completion, Delta, EngineDead, InvalidRequest, TokenLogprob, Usage
+from forktree.runtime import Completion, Delta, EngineDead, InvalidRequest, SamplingParams, TokenLogprob, Usage
 
 USAGE = Usage(prompt_tokens=4, completion_tokens=2, cached_tokens=1)
 
@@ -38,6 +38,7 @@ class WrittenEngine:
         self.asked.append(("agenerate", prompt, sampling_params, options))
         if self.error is not None:
             raise self.error
+        SamplingParams.from_dict(sampling_params)  # as the engine does: what it does not know is refused
         entry = TokenLogprob(-0.5, 7, "h", [(-0.5, 7, "h")])
         return Completion("hi", [7, 8, 2], "stop", 2, USAGE, [entry], kept_token_ids=[7, 8])
 
@@ -92,7 +93,21 @@ def test_sampling_params_are_those_the_runtime_takes() -> None:
     ours = SamplingParams(stop=("a",), stop_token_ids=(1,), stop_regex=("b",), logit_bias={5: 1.0}, seed=1, regex="a")
     theirs = OfTheRuntime.from_dict(ours.to_dict())
     for name, value in vars(ours).items():
-        assert getattr(theirs, name) == value, name
+        if name not in ("ebnf", "structural_tag"):
+            assert getattr(theirs, name) == value, name
+
+
+@pytest.mark.parametrize(
+    "constraint", [{"ebnf": 'root ::= "a"'}, {"structural_tag": {"structures": [], "triggers": ["<"]}}]
+)
+def test_a_constraint_that_the_engine_cannot_enforce_is_refused_with_the_field_and_the_line(constraint: Any) -> None:
+    [field] = constraint
+    with pytest.raises(
+        ft.GenerationError, match=rf'gen\("x"\) at .*test_local_backend\.py:\d+ failed: .*{field}'
+    ) as info:
+        ft.function(lambda s: s.__iadd__(ft.gen("x", **constraint))).run(backend=backend_on(WrittenEngine()))
+    assert isinstance(info.value.cause, ft.RequestRefused)
+    assert info.value.cause.field == field
 
 
 def test_streams_pass_through() -> None:

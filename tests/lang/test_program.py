@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -57,22 +58,70 @@ def test_bind_refuses_an_argument_that_the_program_has_not() -> None:
         greet.bind(colour=1)
 
 
-def test_an_argument_named_like_a_run_option_is_ambiguous_by_name_only() -> None:
-    @ft.function
-    def program(s: ft.ProgramState, n: int, temperature: str) -> str:
-        s += ft.gen("x", max_tokens=1)
-        return f"{n} {temperature}"
+@ft.function
+def clashing(s: ft.ProgramState, n: int, temperature: str, backend: str = "mine", stream: bool = False) -> str:
+    s += ft.gen("x", max_tokens=1)
+    return f"{n} {temperature} {backend} {stream}"
 
+
+def test_a_programs_own_arguments_win_over_options_of_the_same_name() -> None:
     backend = ScriptedBackend()
-    with pytest.raises(
-        ft.ArgumentError, match=r"'n' is an argument of program 'program' and an option of the run.*bind"
-    ):
-        program.run(n=1, temperature="hot", backend=backend)
-    assert program.run(1, "hot", backend=backend).ret_value == "1 hot"
-    assert program.bind(n=1, temperature="hot").run(backend=backend).ret_value == "1 hot"
-    states = program.run_batch([{"n": 1, "temperature": "hot"}, (2, "cold")], temperature=0.5, backend=backend)
-    assert [state.ret_value for state in states] == ["1 hot", "2 cold"]
-    assert [request.sampling.temperature for request in backend.requests[-2:]] == [0.5, 0.5]
+    with_options = clashing.options(backend=backend, temperature=0.5)
+    state = with_options.run(n=1, temperature="hot", backend="there", stream=True)
+    assert state.ret_value == "1 hot there True"
+    assert with_options.run(1, "hot", top_p=0.5).ret_value == "1 hot mine False"
+    assert with_options.bind(n=1, temperature="hot").run().ret_value == "1 hot mine False"
+    assert [(each.sampling.temperature, each.sampling.top_p) for each in backend.requests] == [
+        (0.5, 1.0),
+        (0.5, 0.5),
+        (0.5, 1.0),
+    ]
+    states = clashing.run_batch([{"n": 1, "temperature": "hot"}, (2, "cold")], temperature=0.25, backend=backend)
+    assert [state.ret_value for state in states] == ["1 hot mine False", "2 cold mine False"]
+    assert [request.sampling.temperature for request in backend.requests[-2:]] == [0.25, 0.25]
+
+
+def test_options_hold_for_every_way_to_run_and_the_nearest_goes_first() -> None:
+    backend = ScriptedBackend()
+    program = greet.options(temperature=0.5, max_new_tokens=5).options(backend=backend, max_new_tokens=6)
+    program.run("a")
+    program("a")
+    program.bind(name="a").run()
+    list(program.stream("a"))
+    program.run_batch([("a",)])
+    asyncio.run(program.arun("a"))
+    asyncio.run(program.arun_batch([("a",)]))
+    found = [(request.sampling.temperature, request.sampling.max_new_tokens) for request in backend.requests]
+    assert found == [(0.5, 6)] * 7
+    program.run("a", max_new_tokens=7)
+    assert backend.requests[-1].sampling.max_new_tokens == 7
+    greet.run("a", backend=backend)
+    assert backend.requests[-1].sampling.max_new_tokens == 128  # the program itself is as it was
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "Ann"}, r"no option 'name'; arguments of the program are fixed with greet\.bind"),
+        ({"temperature": "hot"}, "temperature: got 'hot'.*in greet.options"),
+        ({"backend": "there"}, "backend: got 'there'"),
+        ({"timeout": -1}, "timeout: got -1, wanted seconds"),
+    ],
+)
+def test_options_are_checked_where_they_are_written(options: Any, message: str) -> None:
+    with pytest.raises(ft.ArgumentError, match=rf"(?s){message}.*test_program\.py:\d+"):
+        greet.options(**options)
+
+
+def test_options_of_a_program_that_runs_on_anothers_state_are_refused_not_ignored() -> None:
+    helper = greet.options(temperature=0)
+
+    @ft.function
+    def outer(s: ft.ProgramState) -> None:
+        helper(s, "Ann")
+
+    with pytest.raises(ft.ArgumentError, match=r"program 'greet' has options of its own.*test_program\.py:\d+"):
+        outer.run(backend=ScriptedBackend())
 
 
 def test_a_gen_takes_the_runs_options_where_it_has_none() -> None:
@@ -123,16 +172,17 @@ def test_something_that_is_no_backend_is_refused() -> None:
         ft.set_default_backend(ScriptedBackend)
 
 
-def test_async_and_generator_functions_are_refused_with_what_to_do_instead() -> None:
-    async def coroutine(s: ft.ProgramState) -> None: ...
-
+def test_generator_functions_are_refused_with_what_to_do_instead() -> None:
     def generator(s: ft.ProgramState) -> Any:
         yield s
 
-    with pytest.raises(TypeError, match=r"program 'coroutine' is an `async def`.*coroutine\.arun"):
-        ft.function(coroutine)
+    async def asynchronous(s: ft.ProgramState) -> Any:
+        yield s
+
     with pytest.raises(TypeError, match=r"read along with generator\.stream"):
         ft.function(generator)
+    with pytest.raises(TypeError, match=r"read along with asynchronous\.stream"):
+        ft.function(asynchronous)
     with pytest.raises(TypeError, match=r"write def <lambda>\(s"):
         ft.function(lambda: None)
 

@@ -1,0 +1,176 @@
+"""One run of a program: its arguments, its Run and its state; and many at once in an event loop.
+
+Here: Call, which runs the program's code and then whatever that left to do.  Not here: which arguments it gets
+(program), what shares a thread (batch)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Token
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from .async_state import AsyncState
+from .async_streaming import AsyncStreamedState
+from .batch import run_many_async
+from .deadlines import start_timer
+from .errors import BatchErrors, ProgramCancelled
+from .executor import Run, running_run
+from .foresight import ITEMS_AT_ONCE, plan_ahead
+from .loop import loop_thread
+from .operations import Finish
+from .state import ProgramState
+from .streaming import StreamedState
+from .waiting import Promise, run_async, until_done_async
+
+if TYPE_CHECKING:
+    from .program import Program
+
+__all__ = ["Call", "arun_all", "bodies_of", "states_of"]
+
+T = TypeVar("T")
+
+
+class Call:
+    """One run of a program: its arguments, its Run and its state."""
+
+    def __init__(
+        self, program: Program, arguments: inspect.BoundArguments, run: Run, timeout: float | None = None
+    ) -> None:
+        self._program, self.arguments, self.run, self._timeout = program, arguments, run, timeout
+        self._stop_timer: Callable[[], None] | None = None
+        self.state = (AsyncState if program.is_async else ProgramState).root(run)
+
+    def plan_ahead(self) -> None:
+        plan_ahead(self._program, [(self.run, self.arguments)])
+
+    def execute_ahead(self) -> ProgramState:
+        self.plan_ahead()
+        return self.execute()
+
+    async def arun_ahead(self) -> ProgramState:
+        self.plan_ahead()
+        return await self.arun()
+
+    def execute(self) -> ProgramState:
+        """The program's code, in this thread, and then whatever it left to do."""
+        shared = self.state._shared
+        with self._running():
+            shared.return_value = self._program.func(self.state, *self.arguments.args, **self.arguments.kwargs)
+            loop_thread().until_done(self._returned())
+            for promise in self._kept_branches():
+                loop_thread().until_done(promise)
+        self._raise_unseen()
+        return self.state
+
+    async def arun(self) -> ProgramState:
+        """The same in this event loop; plain code gives way to it at every read."""
+        if not self._program.is_async:
+            state: ProgramState = await run_async(self.execute)
+            return state
+        shared = self.state._shared
+        with self._running():
+            shared.return_value = await self._program.func(self.state, *self.arguments.args, **self.arguments.kwargs)
+            await until_done_async(self._returned())
+            for promise in self._kept_branches():
+                await until_done_async(promise)
+        self._raise_unseen()
+        return self.state
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Around the program's code and the end of what it left: whatever leaves this, nothing goes on running."""
+        shared, before = self.state._shared, self._enter()
+        try:
+            yield
+        except BaseException as error:
+            ended_from_outside = not isinstance(error, Exception)  # GreenletExit, KeyboardInterrupt, CancelledError
+            shared.body_error = ProgramCancelled("the program was abandoned") if ended_from_outside else error
+            shared.closed = f"program {self._program.name!r} has failed"
+            self.run.cancel(f"program {self._program.name!r} raised {type(error).__name__}")
+            raise
+        finally:
+            self._leave(before)
+
+    def _returned(self) -> Promise:
+        return self.state._shared.end(f"program {self._program.name!r} has returned")
+
+    def _kept_branches(self) -> Iterator[Promise]:
+        """Branches that were not joined and that somebody can still read, a variable for one, end with the run."""
+        for branch in self.run.branches():
+            if branch.fork is not None:
+                promise = Promise()
+                branch.submit(Finish(promise, branch, last=False))
+                yield promise
+
+    def _raise_unseen(self) -> None:
+        unseen = self.run.unseen_error()
+        if unseen is not None:
+            self.state._shared.body_error = unseen
+            raise unseen
+
+    def _enter(self) -> Token[Run | None]:
+        run, outer = self.run, running_run.get()
+        if outer is not None:
+            outer.takes_along(run)
+        if self._timeout is not None:
+            self._stop_timer = start_timer(self._timeout, partial(run.expire, self._timeout, self._program.name))
+        return running_run.set(run)
+
+    def _leave(self, before: Token[Run | None]) -> None:
+        running_run.reset(before)
+        if self._stop_timer is not None:
+            self._stop_timer()
+        if self.run.ahead is not None:
+            self.run.ahead.close()
+
+    def stream(self) -> StreamedState:
+        return StreamedState(self.state._shared, self.run, self._body)
+
+    def astream(self) -> AsyncStreamedState:
+        async def body() -> None:
+            try:
+                await self.arun()
+            finally:
+                self._close()
+
+        return AsyncStreamedState(self.state._shared, self.run, body)
+
+    def _body(self) -> None:
+        try:
+            self.execute()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        shared = self.state._shared
+        if shared.closed is None:
+            shared.closed = f"program {self._program.name!r} has ended"
+
+
+async def arun_all(program: Program, calls: Sequence[Call], limit: int, return_errors: bool) -> list[ProgramState]:
+    outcomes: list[Promise | None] = [None] * len(calls)
+    async for index, outcome in run_many_async(bodies_of(program, calls, limit, Call.arun), limit):
+        outcomes[index] = outcome
+    return states_of(calls, outcomes, return_errors)
+
+
+def bodies_of(
+    program: Program, calls: Sequence[Call], limit: int, run: Callable[[Call], T]
+) -> Iterator[Callable[[], T]]:
+    """What a batch runs, planned ahead some at a time: no more than may be in flight."""
+    size = min(limit, ITEMS_AT_ONCE)
+    for first in range(0, len(calls), size):
+        together = calls[first : first + size]
+        plan_ahead(program, [(call.run, call.arguments) for call in together])
+        yield from (partial(run, call) for call in together)
+
+
+def states_of(calls: Sequence[Call], outcomes: Sequence[Promise | None], return_errors: bool) -> list[ProgramState]:
+    errors = {index: outcome.error for index, outcome in enumerate(outcomes) if outcome is not None and outcome.error}
+    states = [call.state for call in calls]
+    if errors and not return_errors:
+        raise BatchErrors(errors, states)
+    return states
