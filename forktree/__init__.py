@@ -142,10 +142,19 @@ if TYPE_CHECKING:
         get_server_info as get_server_info,
     )
     from forktree.lang import (
+        global_config as global_config,
+    )
+    from forktree.lang import (
         greedy_token_selection as greedy_token_selection,
     )
     from forktree.lang import (
+        image as image,
+    )
+    from forktree.lang import (
         select as select,
+    )
+    from forktree.lang import (
+        separate_reasoning as separate_reasoning,
     )
     from forktree.lang import (
         set_default_backend as set_default_backend,
@@ -176,6 +185,9 @@ if TYPE_CHECKING:
     )
     from forktree.lang import (
         user_end as user_end,
+    )
+    from forktree.lang import (
+        video as video,
     )
     from forktree.runtime import (
         Engine as Engine,
@@ -235,8 +247,11 @@ __all__ = [
     "gen_int",
     "gen_string",
     "get_server_info",
+    "global_config",
     "greedy_token_selection",
+    "image",
     "select",
+    "separate_reasoning",
     "set_default_backend",
     "system",
     "system_begin",
@@ -247,22 +262,13 @@ __all__ = [
     "user",
     "user_begin",
     "user_end",
+    "video",
 ]
 
 _OF_THE_RUNTIME = ("Engine", "EngineConfig", "SamplingParams")
 
 _OTHER_API = "its API is not spoken; ft.OpenAI(model, base_url=...) runs on any OpenAI-compatible endpoint"
-_TEXT_ONLY = "models here read text only, so a program can't add pictures or films"
-_NOT_OFFERED = {  # of SGLang's names
-    "Anthropic": _OTHER_API,
-    "LiteLLM": _OTHER_API,
-    "VertexAI": _OTHER_API,
-    "Shengsuanyun": _OTHER_API,
-    "image": _TEXT_ONLY,
-    "video": _TEXT_ONLY,
-    "global_config": "nothing is set globally but ft.set_default_backend(...); options go to gen and run",
-    "separate_reasoning": "reasoning is text like any other: s.var_scope(name) or two gens tell it from the answer",
-}
+_NOT_OFFERED = dict.fromkeys(("Anthropic", "LiteLLM", "VertexAI", "Crusoe", "Shengsuanyun"), _OTHER_API)  # of SGLang's
 
 
 def __getattr__(name: str) -> Any:

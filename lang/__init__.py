@@ -59,6 +59,7 @@ from .errors import (
     StateClosed,
     UnsupportedByBackend,
 )
+from .not_offered import global_config, image, separate_reasoning, video
 from .program import Program, function
 from .state import ForkGroup, ProgramState
 
@@ -113,8 +114,11 @@ __all__ = [
     "gen_int",
     "gen_string",
     "get_server_info",
+    "global_config",
     "greedy_token_selection",
+    "image",
     "select",
+    "separate_reasoning",
     "set_default_backend",
     "system",
     "system_begin",
@@ -125,6 +129,7 @@ __all__ = [
     "user",
     "user_begin",
     "user_end",
+    "video",
 ]
 
 

@@ -8,7 +8,7 @@ one.  Everything else, adding text, forking, roles, is as in a plain program, si
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal, cast
 
@@ -113,6 +113,9 @@ class AsyncForkGroup(ForkGroup):
 
     def __getitem__(self, index: int) -> AsyncState:
         return cast("AsyncState", super().__getitem__(index))
+
+    def __iter__(self) -> Iterator[AsyncState]:
+        return cast("Iterator[AsyncState]", super().__iter__())
 
     async def ajoin(self, mode: Literal["gather_variable", "concate_and_append"] = "gather_variable") -> None:
         """join, awaited."""

@@ -95,6 +95,7 @@ class Call:
             self._leave(before)
 
     def _returned(self) -> Promise:
+        self.state._shared.roles.program_ends(self._program.name)
         return self.state._shared.end(f"program {self._program.name!r} has returned")
 
     def _kept_branches(self) -> Iterator[Promise]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .backends.protocol import ChatFormat, ModelInfo
 from .errors import RoleError
-from .nodes import RoleBegin, RoleEnd, SourceLine
+from .nodes import Node, RoleBegin, RoleEnd, SourceLine
 from .prompt import BranchText
 
 __all__ = ["Conversation", "RoleTracker", "end_of_turn", "opening_of"]
@@ -17,26 +17,50 @@ class RoleTracker:
     """Which role is open where the user's code stands: roles that don't nest are an error at the line that opens or
     closes them."""
 
-    __slots__ = ("has_content", "opened_at", "role")
+    __slots__ = ("closed", "has_content", "opened_at", "role")
 
     def __init__(self, role: str | None = None, opened_at: SourceLine | None = None, has_content: bool = False) -> None:
         self.role, self.opened_at, self.has_content = role, opened_at, has_content
+        self.closed: tuple[str, SourceLine] | None = None  # the message that ends right here, and where it was closed
 
     def begin(self, role: str, source: SourceLine) -> None:
         if self.role is not None:
             raise RoleError(
                 f"{role}_begin() at {source}: the {self.role} role opened at {self.opened_at} is still open"
             )
-        self.role, self.opened_at, self.has_content = role, source, False
+        self.role, self.opened_at, self.has_content, self.closed = role, source, False, None
 
     def end(self, role: str, source: SourceLine) -> None:
         if self.role != role:
             is_open = f"the open role is {self.role}, opened at {self.opened_at}" if self.role else "no role is open"
             raise RoleError(f"{role}_end() at {source}: {is_open}")
         self.role = self.opened_at = None
+        self.closed = (role, source)
+
+    def text(self) -> None:
+        """Text was written: whatever follows, the program says itself where it stands."""
+        self.closed = None
+
+    def generate(self, node: Node) -> None:
+        """A chat template knows no place between messages at which a model could speak."""
+        if self.closed is not None:
+            role, source = self.closed
+            raise RoleError(
+                f"{node.label} at {node.source} stands between messages, right after the {role} message closed at "
+                f"{source}: give it a role of its own, s += ft.assistant({node.label.partition('(')[0]}(...))"
+            )
+
+    def program_ends(self, program: str) -> None:
+        if self.role is not None:
+            raise RoleError(
+                f"{self.role}_begin() at {self.opened_at}: the role is still open where program {program!r} ends; "
+                f"close it with {self.role}_end()"
+            )
 
     def copy(self) -> RoleTracker:
-        return RoleTracker(self.role, self.opened_at, self.has_content)
+        other = RoleTracker(self.role, self.opened_at, self.has_content)
+        other.closed = self.closed
+        return other
 
 
 class Conversation:

@@ -14,7 +14,7 @@ from .executor import running_run
 from .loop import loop_thread
 from .nodes import caller_line
 
-__all__ = ["flush_cache", "get_server_info", "resolve_backend", "set_default_backend"]
+__all__ = ["flush_cache", "get_default_backend", "get_server_info", "resolve_backend", "set_default_backend"]
 
 _default: Backend | None = None
 
@@ -24,6 +24,10 @@ def set_default_backend(backend: object) -> None:
     to unset it."""
     global _default
     _default = None if backend is None else as_backend(backend, caller_line())
+
+
+def get_default_backend() -> Backend | None:
+    return _default
 
 
 def resolve_backend(backend: object, caller: str) -> Backend:

@@ -5,6 +5,7 @@ Here: StateReader, and Shared, which all handles of one branch have in common.  
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
 
@@ -26,8 +27,11 @@ class Shared:
     """What all handles of one branch share; when the last of them is gone nobody can read the branch, and it is
     cancelled."""
 
-    def __init__(self, branch: Branch, slots: dict[str, Slot], roles: RoleTracker) -> None:
+    def __init__(
+        self, branch: Branch, slots: dict[str, Slot], roles: RoleTracker, *, parent: Shared | None = None
+    ) -> None:
         self.branch, self.slots, self.roles = branch, slots, roles
+        self._parent = weakref.ref(parent) if parent is not None else None  # weak: it may be dropped while this goes on
         self.closed: str | None = None  # why nothing can be added any more
         self.return_value: Any = None
         self.body_error: BaseException | None = None  # what the program's own code raised
@@ -37,6 +41,14 @@ class Shared:
         branch = getattr(self, "branch", None)
         if branch is not None and not branch.settled:
             branch.cancel("the program was abandoned")
+
+    def of_child(self, branch: Branch) -> Shared:
+        """What a branch of a fork begins with."""
+        return Shared(branch, dict(self.slots), self.roles.copy(), parent=self)
+
+    def descends_from(self, other: Shared) -> bool:
+        parent = self._parent() if self._parent is not None else None
+        return parent is not None and (parent is other or parent.descends_from(other))
 
     def end(self, why: str) -> Promise:
         """Nothing more will be added; done when all is."""

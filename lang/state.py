@@ -91,6 +91,7 @@ class ProgramState(StateReader):
         if branch.run.limits is not None:
             check_text(text, caller_line(), branch.run.limits, self._shared.roles)
             self._shared.roles.has_content |= bool(text)
+        self._shared.roles.text()
         branch.submit(text, start=branch.run.stream)
 
     def _submit(self, node: Node) -> None:
@@ -101,11 +102,13 @@ class ProgramState(StateReader):
         if isinstance(node, Text):
             self._write(node.text)
         elif isinstance(node, Gen):
+            shared.roles.generate(node)
             slot = self._new_slot(node.name)
             if node.value_type is not None:
                 slot.reader = TypedReader(node)
             shared.branch.submit(Generate(node, slot))
         elif isinstance(node, Select):
+            shared.roles.generate(node)
             shared.branch.submit(Choose(node, self._new_slot(node.name)))
         elif isinstance(node, RoleBegin):
             shared.roles.begin(node.role, node.source)
@@ -132,6 +135,10 @@ class ProgramState(StateReader):
         source = caller_line()
         if other._shared.branch is self._shared.branch:
             raise ArgumentError(f"a state can't be added to itself (at {source})")
+        if self._shared.descends_from(other._shared):
+            raise ArgumentError(
+                f"a branch can't add the state that it was forked from: it begins with that text (at {source})"
+            )
         written = other.written(lambda branch: branch.conversation.opening_length)
         self._check_append(written, source)
         self._shared.branch.submit(Append(written, Text(source, "")))
@@ -211,7 +218,7 @@ class ProgramState(StateReader):
         node = Fork(source, size)
         branches = [shared.branch.child(node, index, keep_alive=shared) for index in range(size)]
         shared.branch.submit(ForkOff(node, branches))
-        states = [ProgramState(Shared(branch, dict(shared.slots), shared.roles.copy())) for branch in branches]
+        states = [ProgramState(shared.of_child(branch)) for branch in branches]
         return ForkGroup(self, states, source)
 
     @contextmanager
@@ -234,6 +241,7 @@ class ForkGroup:
     def __init__(self, parent: ProgramState, states: list[ProgramState], source: SourceLine) -> None:
         self.src_state, self.states, self.source = parent, states, source
         self._slots_at_fork = dict(parent._shared.slots)
+        self._joined_at: SourceLine | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -283,13 +291,17 @@ class ForkGroup:
 
     def _ends(self, mode: str) -> list[Promise]:
         """What a join waits for: the end of every branch."""
-        self._joined_at = source = caller_line()
+        source = caller_line()
+        if self._joined_at is not None:
+            raise StateClosed(f"join at {source}: the branches of this fork were joined at {self._joined_at} already")
         if mode not in ("gather_variable", "concate_and_append"):
             raise ArgumentError(f"join: got mode {mode!r}, wanted gather_variable or concate_and_append (at {source})")
+        self._joined_at = source
         return [state._shared.end(f"this branch was joined at {source}") for state in self.states]
 
     def _bring_back(self, mode: str) -> None:
         """What the branches made, now that they have ended."""
+        assert self._joined_at is not None
         self._raise_failures()
         self.src_state._shared.branch.joined([state._shared.branch for state in self.states], self._joined_at)
         if mode == "gather_variable":

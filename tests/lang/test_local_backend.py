@@ -156,7 +156,10 @@ def test_roles_and_server_calls_come_from_the_engine() -> None:
 def test_a_role_that_the_template_lacks_is_refused_with_the_line_and_the_others_work() -> None:
     """A format may have no system role: Mistral's and Llama 2's put it into the first user message."""
     backend = backend_on(WrittenEngine())
-    assert ft.function(lambda s: s.__iadd__(ft.user("Q") + ft.gen("a"))).run(backend=backend).text() == "<u>Q</u>hi"
+    assert (
+        ft.function(lambda s: s.__iadd__(ft.user("Q") + "A: " + ft.gen("a"))).run(backend=backend).text()
+        == "<u>Q</u>A: hi"
+    )
     with pytest.raises(
         ft.RoleError,
         match=r"system_begin\(\) at .*test_local_backend\.py:\d+: the chat template of model 'm' has no system role",

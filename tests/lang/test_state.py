@@ -182,7 +182,7 @@ def test_roles_that_do_not_nest_are_refused_at_once(nodes: Any, message: str) ->
 def test_a_model_without_chat_format_refuses_roles_and_says_so() -> None:
     def program(s: ft.ProgramState) -> None:
         s += ft.user("Hi")
-        s += ft.gen("x")
+        s += ft.assistant(ft.gen("x"))
         s["x"]
 
     with pytest.raises(
