@@ -109,6 +109,9 @@ if TYPE_CHECKING:
         StateClosed as StateClosed,
     )
     from forktree.lang import (
+        StreamEvent as StreamEvent,
+    )
+    from forktree.lang import (
         UnsupportedByBackend as UnsupportedByBackend,
     )
     from forktree.lang import (
@@ -235,6 +238,7 @@ __all__ = [
     "SamplingParams",
     "SchemaError",
     "StateClosed",
+    "StreamEvent",
     "UnsupportedByBackend",
     "__version__",
     "assistant",

@@ -59,6 +59,7 @@ from .errors import (
     StateClosed,
     UnsupportedByBackend,
 )
+from .events import StreamEvent
 from .not_offered import global_config, image, separate_reasoning, video
 from .program import Program, function
 from .state import ForkGroup, ProgramState
@@ -103,6 +104,7 @@ __all__ = [
     "SGLangEndpoint",
     "SchemaError",
     "StateClosed",
+    "StreamEvent",
     "UnsupportedByBackend",
     "assistant",
     "assistant_begin",

@@ -122,6 +122,8 @@ class Call:
 
     def _leave(self, before: Token[Run | None]) -> None:
         running_run.reset(before)
+        if self.run.events is not None:
+            self.run.events.close()
         if self._stop_timer is not None:
             self._stop_timer()
         if self.run.ahead is not None:

@@ -23,6 +23,7 @@ from .backends.protocol import EVERYTHING, Backend, Capabilities, ModelInfo, Pla
 from .chat import Conversation
 from .deadlines import within
 from .errors import DeadlineExceeded, GenerationError, ProgramCancelled, ProgramError
+from .events import EventLog
 from .failures import unseen_error
 from .feed import Feed
 from .loop import loop_thread
@@ -87,6 +88,7 @@ class Run:
 
     def __init__(self, backend: Backend, options: SamplingOptions, *, stream: bool) -> None:
         self.backend, self.options, self.stream = backend, options, stream
+        self.events = EventLog() if stream else None
         self.id = f"{_process_tag}-{next(_run_numbers)}"
         self.model: ModelInfo | None = None  # asked for when a role needs it
         self.ahead: AheadOfRun | None = None  # its model calls, where the backend runs them ahead of the program
@@ -272,6 +274,9 @@ class Branch:
         """To whoever reads along."""
         if self.feed is not None and (text or meta):
             self.feed.push(text, meta)
+        if self.run.events is not None and text:
+            variable = self.node.name if isinstance(self.node, Gen | Select) else None
+            self.run.events.text(self.path, variable, text)
 
     def open(self, parent: Branch, index: int) -> None:
         """A child starts where its parent stands."""

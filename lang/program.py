@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, overload
 
@@ -19,6 +19,7 @@ from .batch import run_many
 from .call import Call, arun_all, bodies_of, states_of
 from .default import resolve_backend
 from .errors import ArgumentError
+from .events import StreamEvent
 from .executor import Run
 from .graph import PrefixGraph
 from .loop import loop_thread
@@ -190,6 +191,14 @@ class Program:
         call, _ = self._call(args, kwargs, stream=True)
         call.plan_ahead()
         return call.astream()
+
+    def stream_events(self, *args: Any, **kwargs: Any) -> Iterator[StreamEvent]:
+        """Start, and iterate over what all its branches do: `for event in program.stream_events(...)`."""
+        return self.stream(*args, **kwargs).events()
+
+    def astream_events(self, *args: Any, **kwargs: Any) -> AsyncIterator[StreamEvent]:
+        """stream_events, for coroutines."""
+        return self.astream(*args, **kwargs).aevents()
 
     def run_batch(
         self,

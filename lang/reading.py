@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
 
 from .chat import RoleTracker
-from .errors import MissingVariable, ProgramCancelled
+from .errors import ArgumentError, MissingVariable, ProgramCancelled
+from .events import StreamEvent
 from .executor import Branch, Slot
 from .feed import Feed
 from .loop import loop_thread
@@ -152,6 +153,40 @@ class StateReader:
             elif step[0]:
                 yield step[0]
 
+    def events(self) -> Iterator[StreamEvent]:
+        """Everything that a streamed program does, branches of forks included: pieces of text, variables with their
+        values, errors.  For one reader; at the end it raises what the program raised."""
+        for step in self._event_steps():
+            if isinstance(step, Promise):
+                self._until_done(step)
+            else:
+                yield step
+
+    async def aevents(self) -> AsyncIterator[StreamEvent]:
+        """The same for coroutines."""
+        for step in self._event_steps():
+            if isinstance(step, Promise):
+                await self._until_done_async(step)
+            else:
+                yield step
+
+    def _event_steps(self) -> Iterator[Promise | StreamEvent]:
+        log = self._shared.branch.run.events
+        if log is None:
+            raise ArgumentError(f"events are kept for a program that was started with stream(...) (at {caller_line()})")
+        while True:
+            closed = log.closed  # before taking: what was there when it closed is still taken
+            while (event := log.take()) is not None:
+                yield event
+            if closed:
+                break
+            self._let_body_go_on()
+            yield log.changed()
+        yield from self._body_steps(None)
+        error = self._shared.body_error or self._shared.branch.error
+        if error is not None:
+            self._raise(error)
+
     def __iter__(self) -> Iterator[str]:
         return self.text_iter()
 
@@ -184,6 +219,9 @@ class StateReader:
         """What to wait for while the program's own code has yet to run: as far as it defines `name`, or to its end.
         Here it has run."""
         return iter(())
+
+    def _let_body_go_on(self) -> None:
+        """If the program's own code can, it does: branches that go on for long must not hold it up."""
 
     def _run_body(self, name: str | None) -> None:
         for promise in self._body_steps(name):

@@ -125,8 +125,13 @@ class ProgramState(StateReader):
         if name is None:
             self._shared.num_unnamed += 1
             name = f"#{self._shared.num_unnamed}"
-        slot = Slot(stream=self._shared.branch.run.stream)
+        branch = self._shared.branch
+        slot = Slot(stream=branch.run.stream)
         self._shared.slots[name] = slot
+        events = branch.run.events
+        if events is not None:
+            shown = None if name.startswith("#") else name
+            slot.add_callback(lambda: events.done(branch.path, shown, slot))
         return slot
 
     def _append_state(self, other: ProgramState) -> None:

@@ -40,6 +40,10 @@ class StreamedState(StateReader):
             yield driver.waits_for
             driver.advance()
 
+    def _let_body_go_on(self) -> None:
+        with self._ended_if_interrupted():
+            self._driver.advance()
+
     def _until_done(self, promise: Promise) -> None:
         with self._ended_if_interrupted():
             while not promise.done:
