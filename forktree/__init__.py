@@ -154,6 +154,9 @@ if TYPE_CHECKING:
         image as image,
     )
     from forktree.lang import (
+        search as search,
+    )
+    from forktree.lang import (
         select as select,
     )
     from forktree.lang import (
@@ -254,6 +257,7 @@ __all__ = [
     "global_config",
     "greedy_token_selection",
     "image",
+    "search",
     "select",
     "separate_reasoning",
     "set_default_backend",

@@ -27,6 +27,7 @@ from .api import (
 )
 from .async_state import AsyncForkGroup, AsyncState
 from .backends.protocol import ChatFormat
+from .beam_search import search
 from .choices import (
     ChoicesMethod,
     exact_probability,
@@ -119,6 +120,7 @@ __all__ = [
     "global_config",
     "greedy_token_selection",
     "image",
+    "search",
     "select",
     "separate_reasoning",
     "set_default_backend",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Literal, cast
 
 from .errors import BlockingRead
@@ -18,7 +19,7 @@ from .nodes import caller_line
 from .operations import Finish, Read
 from .reading import StateReader
 from .state import ForkGroup, ProgramState
-from .waiting import Promise
+from .waiting import Promise, run_async
 
 __all__ = ["AsyncForkGroup", "AsyncReader", "AsyncState"]
 
@@ -59,15 +60,28 @@ class AsyncReader(StateReader):
         self._shared.branch.submit(Finish(promise, self._shared.branch, last=False))
         await self._until_done_async(promise)
 
-    def _until_done(self, promise: Promise) -> None:
+    def sync(self) -> None:
+        self._check_may_block()
+        super().sync()
+
+    def _check_may_block(self) -> None:
         """Once nothing more can come, what is left to do is done without the model: that wait is short."""
-        if not promise.done and self._shared.closed is None:
+        if self._shared.closed is None:
             raise BlockingRead(
-                f"a plain read at {caller_line()} would block the event loop, since its value is not there yet: in an "
-                f'async program write await s.read("name"), s.read_text(), s.read_messages(), s.read_meta_info("name"),'
-                f" s.read_error(), s.wait() or forks.ajoin()"
+                f"a plain read at {caller_line()} would block the event loop: in an async program write "
+                f'await s.read("name"), s.read_text(), s.read_messages(), s.read_meta_info("name"), s.read_error(), '
+                f"s.wait(), forks.ajoin() or s.abest_of(...)"
             )
-        super()._until_done(promise)
+
+    def _until_done(self, promise: Promise) -> None:
+        if not promise.done:
+            self._check_may_block()
+            super()._until_done(promise)
+
+    def _read(self, look: Callable[[Branch], Any]) -> Any:
+        """Refused even where it would be quick this time: whether a program works must not hang on that."""
+        self._check_may_block()
+        return super()._read(look)
 
     async def _run_body_async(self, name: str | None) -> None:
         for promise in self._body_steps(name):
@@ -91,6 +105,11 @@ class AsyncState(AsyncReader, ProgramState):
 
     def fork(self, size: int = 1, position_ids_offset: object = None) -> AsyncForkGroup:
         return AsyncForkGroup.of(self, super().fork(size, position_ids_offset))
+
+    async def abest_of(self, n: int, name: str, **options: Any) -> float:
+        """s.best_of; its score gets plain states, and may read them plainly."""
+        found: float = await run_async(partial(ProgramState(self._shared).best_of, n, name, **options))
+        return found
 
     @asynccontextmanager
     async def acopy(self) -> AsyncIterator[AsyncState]:
@@ -116,6 +135,10 @@ class AsyncForkGroup(ForkGroup):
 
     def __iter__(self) -> Iterator[AsyncState]:
         return cast("Iterator[AsyncState]", super().__iter__())
+
+    def join(self, mode: Literal["gather_variable", "concate_and_append"] = "gather_variable") -> None:
+        self.src_state._check_may_block()
+        super().join(mode)
 
     async def ajoin(self, mode: Literal["gather_variable", "concate_and_append"] = "gather_variable") -> None:
         """join, awaited."""

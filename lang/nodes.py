@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import greenlet  # type: ignore[import-untyped, unused-ignore]  # no stubs are published
+
 from .choices import ChoicesMethod
 from .errors import ArgumentError
 from .options import SamplingOptions
@@ -30,12 +32,17 @@ class SourceLine(NamedTuple):
 def caller_line(not_in: str = "") -> SourceLine:
     """The innermost line outside forktree, and outside the folder `not_in`: frames of this package, and of what drives
     it, are skipped."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and (
-        frame.f_globals.get("__name__", "").startswith(_OURS)
-        or (not_in and frame.f_code.co_filename.startswith(not_in))
+    frame, running = sys._getframe(1), greenlet.getcurrent()
+    while frame.f_globals.get("__name__", "").startswith(_OURS) or (
+        not_in and frame.f_code.co_filename.startswith(not_in)
     ):
-        frame = frame.f_back
+        outer = frame.f_back
+        if outer is None and running.parent is not None:  # code of ours in a greenlet: whoever drives it has called it
+            running = running.parent
+            outer = running.gr_frame
+        if outer is None:
+            break
+        frame = outer
     return SourceLine(frame.f_code.co_filename, frame.f_lineno)
 
 

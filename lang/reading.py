@@ -258,6 +258,9 @@ class StateReader:
             error = self._shared.body_error  # it was cancelled because of this
         raise error.with_traceback(None)
 
+    def _check_may_block(self) -> None:
+        """Raises where waiting would stop an event loop (async_state)."""
+
     def _until_done(self, promise: Promise) -> None:
         loop_thread().until_done(promise)
 

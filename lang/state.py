@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, NoReturn, overload
 
+from .beam_search import best_of
 from .capabilities import check_node, check_text
 from .chat import RoleTracker
 from .errors import ArgumentError, BranchErrors, GenerationError, StateClosed
@@ -238,6 +239,32 @@ class ProgramState(StateReader):
             group.abandon("its block was left by an exception")
             raise
         group.join()
+
+    def best_of(
+        self,
+        n: int,
+        name: str,
+        *,
+        score: Callable[[ProgramState], Any] | None = None,
+        good_enough: float | None = None,
+        **options: Any,
+    ) -> float:
+        """Generate `name` n times, in branches of their own, and go on with the best; returns its score.
+
+        score        gets a copy of each branch and returns a number, the higher the better: a function, such as
+                     lambda b: len(b["answer"]), or a program that judges by asking the model there.  None: the mean
+                     log-probability of the output's tokens
+        good_enough  the first one with a score that high wins, and the others are cancelled where they are
+        options      of the gen: max_tokens, type, ...; a seed is that of the first, and the next one's is one more
+
+            @ft.function
+            def judge(s):
+                s += "\\nIs this joke funny? " + ft.select("funny", ["yes", "no"])
+                return s.get_meta_info("funny")["probabilities"][0]
+
+            s += "Tell me a joke. "
+            s.best_of(4, "joke", score=judge, max_tokens=60)"""
+        return best_of(self, n, name, score, good_enough, options)
 
 
 class ForkGroup:

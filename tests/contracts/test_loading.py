@@ -123,7 +123,7 @@ def program(s, place):
     s += ft.user("Describe " + place)
     s += ft.assistant(ft.gen("answer", max_tokens=4))
     forks = s.fork(2)
-    forks += ft.select("kind", ["town", "river"])
+    forks += ft.user("Which is it?") + ft.assistant(ft.select("kind", ["town", "river"]))
     forks.join()
 
 backend = ScriptedBackend({{"answer": "wet"}}, choices={{"kind": "river"}})
