@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -199,6 +200,157 @@ def test_12_abandoned_programs_stop_and_an_event_loop_is_never_blocked() -> None
 
     asyncio.run(with_a_deadline())
     wait_until(lambda: backend.num_running == 0)
+
+
+@pytest.mark.parametrize("logprobs", [[0.0, 0.0], [-0.0, -3.0]])
+def test_1_log_probabilities_of_exactly_zero_count(logprobs: list[float]) -> None:
+    """They were dropped from the mean, and all of them zero was a ZeroDivisionError."""
+    backend = ScriptedBackend(scores=lambda _, choice: logprobs if choice == "ab" else [-2.0])
+    state = run(lambda s: s.__iadd__("x" + ft.select("c", ["y", "ab"])), backend)
+    meta = state.get_meta_info("c")
+    assert meta is not None
+    assert state["c"] == "ab"
+    assert meta["normalized_prompt_logprobs"] == [-2.0, sum(logprobs) / 2]
+
+
+def test_2_a_server_that_goes_away_half_way_ends_every_read() -> None:
+    """A lost connection left the queue undrained: later reads waited for ever."""
+    gone = ft.BackendUnavailable("connection closed")
+
+    def program(s: ft.ProgramState) -> None:
+        s += "a" + ft.gen("x") + "b" + ft.gen("y")
+        assert s["x"] == "fine"
+        for read in (lambda: s["y"], s.text, lambda: s["y"]):
+            with pytest.raises(ft.GenerationError, match="connection closed") as caught:
+                read()
+            assert caught.value.cause is gone
+        s.sync()
+
+    run(program, ScriptedBackend({"a": "fine", "afineb": gone}))
+
+
+def test_2_errors_are_not_warnings() -> None:
+    """The cause was only in a warning, and the run itself returned as if all were well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ft.GenerationError, match="refused"):
+            run(lambda s: s.__iadd__(ft.gen("a")), ScriptedBackend(BROKEN))
+
+
+def test_3_the_error_of_a_branch_that_nobody_joined_is_raised_too() -> None:
+    """Errors in children were swallowed, and the parent's error() was None."""
+
+    def program(s: ft.ProgramState) -> None:
+        s["keep"] = forks = s.fork(2)
+        forks += lambda i: f"{i}" + ft.gen("x")
+
+    with pytest.raises(ft.BranchErrors, match="1 of 2 branches"):
+        run(program, ScriptedBackend({"0": "a", "1": BROKEN}))
+
+
+def test_5_streams_of_branches_side_by_side_are_each_their_own_text() -> None:
+    """Slices of one growing text garbled what was streamed."""
+
+    def program(s: ft.ProgramState) -> list[str]:
+        forks = s.fork(3)
+        forks += lambda i: f"{i}" + ft.gen("x")
+        return ["".join(branch.text_iter("x")) for branch in forks]
+
+    backend = ScriptedBackend(lambda prompt, _: f"text number {prompt}", chunk_size=2)
+    assert ft.function(program).stream(backend=backend).ret_value == [f"text number {i}" for i in range(3)]
+
+
+def test_7_side_effects_happen_once_and_an_f_string_with_an_argument_keeps_its_text() -> None:
+    """Arguments in f-strings raised TypeError in the tracer, and the prefix was lost."""
+    seen: list[str] = []
+
+    @ft.function
+    def program(s: ft.ProgramState, word: str) -> None:
+        seen.append(word)
+        s += f"<{word:>3}|{len(word)}>" + ft.gen("x")
+
+    program.run_batch([(word,) for word in ("a", "bb")], backend=ScriptedBackend("!"))
+    assert seen == ["a", "bb"]
+
+
+def test_8_a_tuple_a_set_and_a_string_of_stops_are_taken_as_they_are() -> None:
+    backend = ScriptedBackend()
+    for stop in (("a",), {"a"}, "a", ["a"]):
+        run(lambda s, stop=stop: s.__iadd__(ft.gen("x", stop=stop)), backend, stop=stop)
+    assert {request.sampling.stop for request in backend.requests} == {("a",)}
+
+
+def test_9_dtype_and_schemas_of_a_gen_are_not_lost_when_a_run_has_options() -> None:
+    """Copying the sampling parameters dropped dtype and regex (also number 11)."""
+    backend = ScriptedBackend("1")
+    run(lambda s: s.__iadd__(ft.gen("a", dtype=int) + ft.gen("b", regex="[a-z]")), backend, temperature=0.5, top_p=0.5)
+    first, second = (request.sampling for request in backend.requests)
+    assert (first.regex, second.regex) == (r"[-+]?[0-9]+[ \n]*", "[a-z]")
+    assert first.temperature == second.temperature == 0.5
+
+
+def test_10_a_thousand_branches_need_no_thousand_threads() -> None:
+    def program(s: ft.ProgramState) -> int:
+        forks = s.fork(1000)
+        forks += lambda i: ft.gen("x")
+        forks.join()
+        return threading.active_count()
+
+    before = threading.active_count()
+    state = run(program, ScriptedBackend())
+    assert state.ret_value <= before + 1
+    assert len(state["x"]) == 1000
+
+
+def test_11_a_reader_that_waits_is_woken_by_a_variable_that_is_set_elsewhere() -> None:
+    """set_var did not set what a waiting reader blocks on."""
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.gen("x")
+        s["y"] = s["x"] * 2
+
+    state = program.stream(backend=ScriptedBackend("ab"))
+    assert state["y"] == "abab"  # the reader was here before the program set it
+
+
+def test_11_a_select_of_a_stream_is_there_for_readers_of_the_text_and_of_the_variable() -> None:
+    """It was emitted once, to one of them."""
+    state = ft.function(lambda s: s.__iadd__("a" + ft.select("c", ["b"]) + "d")).stream(backend=ScriptedBackend())
+    assert "".join(state.text_iter()) == "abd"
+    assert "".join(state.text_iter("c")) == "b"
+
+
+def test_12_a_program_has_a_deadline_and_its_requests_have_ids_that_name_it() -> None:
+    """HTTP without timeouts, no deadline of a program, and nothing on the wire that told programs apart."""
+
+    def program(s: ft.ProgramState) -> None:
+        forks = s.fork(2)
+        forks += ft.gen("x")
+        forks.join()
+
+    backend = ScriptedBackend(HANG)
+    for _ in range(2):
+        with pytest.raises(ft.BranchErrors, match="did not end within"):
+            run(program, backend, timeout=0.02)
+    wait_until(lambda: backend.num_running == 0)
+    ids = [str(request.request_id).rpartition("-") for request in backend.requests]
+    assert len({run_id for run_id, _, _ in ids}) == 2
+    assert [number for _, _, number in ids] == ["1", "2", "1", "2"]
+
+
+def test_12_async_programs_run_natively() -> None:
+    """There was no async API but an iterator that polled a thread."""
+
+    async def program(s: ft.AsyncState) -> str:
+        s += ft.gen("x")
+        return str(await s.read("x"))
+
+    async def main() -> list[Any]:
+        runs = (ft.function(program).arun(backend=ScriptedBackend(f"{i}")) for i in range(20))
+        return [state.ret_value for state in await asyncio.gather(*runs)]
+
+    assert asyncio.run(main()) == [f"{i}" for i in range(20)]
 
 
 def test_what_users_asked_for_is_there() -> None:
