@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -105,3 +107,38 @@ def test_a_drawn_choice_is_the_same_for_the_same_seed(engine: ft.Engine) -> None
     cities = [program.run(seed=seed, backend=engine)["city"] for seed in range(12)]
     assert cities == [program.run(seed=seed, backend=engine)["city"] for seed in range(12)]
     assert len(set(cities)) > 1
+
+
+@dataclass
+class Town:
+    name: str
+    coastal: bool
+    kind: Literal["city", "village"]
+
+
+def test_typed_outputs_are_values_of_their_types(engine: ft.Engine) -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += ft.user("Tell me about Lisbon as JSON.")
+        s += ft.assistant(ft.gen("town", type=Town, max_tokens=60, temperature=0))
+        s += ft.user("How many people live there?")
+        s += ft.assistant(ft.gen("number", type=int, max_tokens=24, temperature=0))
+
+    state = program.run(backend=engine)
+    town = state["town"]
+    assert isinstance(town, Town)
+    assert town.kind in ("city", "village")
+    assert isinstance(state["number"], int)
+    assert json.loads(state.messages()[1]["content"])["name"] == town.name
+
+
+def test_a_deadline_ends_a_request_and_the_engine_goes_on(engine: ft.Engine) -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += "One, two, three," + ft.gen("x", max_tokens=2000, ignore_eos=True, timeout=0.05)
+
+    with pytest.raises(ft.DeadlineExceeded):
+        program.run(backend=engine)
+    quick = ft.function(lambda s: s.__iadd__("One, two," + ft.gen("x", max_tokens=4, temperature=0)))
+    assert quick.run(backend=engine)["x"]
+    assert ft.flush_cache(engine)  # nothing holds a page any more
