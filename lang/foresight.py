@@ -50,7 +50,8 @@ def plan_ahead(program: Program, runs: Sequence[tuple[Run, BoundArguments]]) -> 
 
 
 def _is_wanted(program: Program, runs: Sequence[tuple[Run, BoundArguments]]) -> bool:
-    if program.foresee is False or not isinstance(runs[0][0].backend, ProgramBackend):
+    backend = runs[0][0].backend
+    if program.foresee is False or not isinstance(backend, ProgramBackend) or not backend.runs_programs:
         return False
     if program.foresee:
         return True

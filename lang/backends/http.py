@@ -65,6 +65,7 @@ class RuntimeEndpoint:
             max_connections=max_connections,
         )
         self.base_url = self._http.base_url
+        self.runs_programs = True
         self._info: ModelInfo | None = None
 
     @property
@@ -101,7 +102,10 @@ class RuntimeEndpoint:
     def run_program(
         self, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool
     ) -> HttpProgramCall:
-        return HttpProgramCall(self._http, plan, arguments, stream=stream)
+        return HttpProgramCall(self._http, plan, arguments, stream=stream, on_missing=self._runs_none)
+
+    def _runs_none(self) -> None:
+        self.runs_programs = False
 
     async def commit(self, prompt: Prompt) -> None:
         body = {"prompt_parts": _parts(prompt), "sampling_params": SamplingParams(max_new_tokens=0).to_dict()}

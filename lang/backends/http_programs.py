@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import BackendError
+from ..errors import BackendError, RequestRefused
 from ..loop import loop_thread
 from .http_client import HttpClient, error_from, field_of
 from .protocol import Chunk, ProgramNews, Score, TokenLogprob, Usage
@@ -22,11 +22,18 @@ _numbers = itertools.count(1)
 
 
 class HttpProgramCall:
-    """See protocol.ProgramCall."""
+    """See protocol.ProgramCall.  `on_missing` is called where the server has no such path."""
 
     def __init__(
-        self, http: HttpClient, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool
+        self,
+        http: HttpClient,
+        plan: Mapping[str, Any],
+        arguments: Sequence[Mapping[str, str]],
+        *,
+        stream: bool,
+        on_missing: Callable[[], None],
     ) -> None:
+        self._on_missing = on_missing
         self._http, self._id = http, f"{_tag}-{next(_numbers)}"
         self._body = {
             "plan": plan,
@@ -43,7 +50,12 @@ class HttpProgramCall:
     async def __anext__(self) -> ProgramNews:
         if self._events is None:
             self._events = self._http.events("/v1/programs", self._body)
-        return _news(await anext(self._events))
+        try:
+            return _news(await anext(self._events))
+        except RequestRefused as error:
+            if error.status in (404, 405):  # a server from before there were programs: it need not be asked again
+                self._on_missing()
+            raise
 
     def abort(self, item: int | None = None, node: int | None = None) -> None:
         """On the loop.  A program that has ended meanwhile is no matter."""

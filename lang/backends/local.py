@@ -43,6 +43,8 @@ class LocalBackend:
 
     capabilities = EVERYTHING
 
+    runs_programs = True
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
@@ -222,6 +224,8 @@ class BackendOnFirstUse:
     is not tried again."""
 
     capabilities = EVERYTHING
+
+    runs_programs = True
 
     def __init__(self, start: Callable[[], Engine]) -> None:
         self._start = start

@@ -280,7 +280,11 @@ class Backend(Protocol):
 
 @runtime_checkable
 class ProgramBackend(Backend, Protocol):
-    """A backend that runs whole programs by itself, once per item of arguments."""
+    """A backend that runs whole programs by itself, once per item of arguments.
+
+    runs_programs  False: it has turned out that it can't, an older server for one"""
+
+    runs_programs: bool
 
     def run_program(
         self, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool

@@ -50,6 +50,8 @@ class WireServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json() if request.can_read_body else None
+        if request.path.startswith("/v1/programs"):  # a server that runs no programs, as all were once
+            return web.json_response({"error": {"message": "There is no such path."}}, status=404)
         self.bodies.append((f"{request.method} {request.path}", body))
         self.headers.append(dict(request.headers))
         if request.path == "/get_model_info":
