@@ -95,6 +95,7 @@ class Place(NamedTuple):
     source: object  # prints as demo.py:12
     path: tuple[int, ...]  # of the branch, in the tree of forks
     node: int  # how many gens, selects and forks its branch had before
+    run: str  # the same for all requests of one run of a program
 
 
 asked_from: ContextVar[Place | None] = ContextVar("forktree_asked_from", default=None)

@@ -169,7 +169,7 @@ def test_choices_are_scored_by_their_own_tokens_in_both_forms(
 def test_a_choice_that_changes_the_prompts_last_token_moves_the_start_for_all(
     server: WireServer, endpoint: ft.SGLangEndpoint
 ) -> None:
-    """say yes + " a" ends in the tokens y, e, "s ", a: they part from the prompt's at the s, for the other choice too."""
+    """yes + " a" ends in the tokens y, e, "s ", a: they part from the prompt's at the s, for the other choice too."""
     state = pick.run("say yes", [" a", "b"], ft.token_length_normalized, backend=endpoint)
     ids = [[token_id for _, token_id, _ in each] for each in meta_of(state)["input_token_logprobs"]]
     assert ids == [[MERGED["s "], ord("a")], [ord("s"), ord("b")]]
