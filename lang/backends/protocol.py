@@ -77,7 +77,7 @@ class Capabilities:
     max_stops: int | None = None  # stop strings of one request
     max_top_logprobs: int | None = None
     select: bool = True
-    unconditional_scores: bool = True  # of bare token ids, for unconditional_likelihood_normalized
+    unconditional_scores: bool = True  # with nothing before them, for unconditional_likelihood_normalized
     token_ids: bool = True  # False: a prompt is text only
     roles: bool = True
     free_text: bool = True  # False: it takes messages, and no text outside of a role

@@ -37,9 +37,10 @@ class SGLangServer:
 
     def __call__(self, body: dict[str, Any]) -> Any:
         text = body.get("text")
-        if isinstance(text, list):
-            return web.json_response([self._one(body, tokens_of(each)) for each in text])
-        return self._one(body, body["input_ids"] if text is None else tokens_of(text))
+        if isinstance(text, str):
+            return self._one(body, tokens_of(text))
+        prompts = body["input_ids"] if text is None else [tokens_of(each) for each in text]
+        return web.json_response([self._one(body, ids) for ids in prompts])
 
     def _one(self, body: dict[str, Any], ids: list[int]) -> dict[str, Any]:
         output = "hello"[: body["sampling_params"].get("max_new_tokens", 128)]
@@ -180,7 +181,7 @@ def test_every_method_works_and_unconditional_scores_send_the_ids(
 ) -> None:
     for method in (ft.greedy_token_selection, ft.unconditional_likelihood_normalized):
         assert pick.run("go:", ["b", "a"], method, backend=endpoint)["c"] in ("a", "b")
-    assert [body["input_ids"] for _, body in server.bodies if "input_ids" in body] == [[98], [97]]
+    assert [body["input_ids"] for _, body in server.bodies if "input_ids" in body] == [[[98], [97]]]
 
 
 def test_choices_need_text_before_them(endpoint: ft.SGLangEndpoint) -> None:
