@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +84,21 @@ def test_chats_through_openais_api(url: str, engine: ft.Engine) -> None:
     assert isinstance(json.loads(typed.run(backend=endpoint)["a"])["n"], int)
     assert endpoint.token_usage.completion_tokens > 0
     endpoint.close()
+
+
+def test_a_run_on_the_model_is_replayed_without_it(engine: ft.Engine, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with ft.testing.record(path, engine) as recording:
+        text, talk = text_program.run(backend=recording), chat.run(backend=recording)
+    backend = ft.testing.replay(path)
+    again = text_program.run(backend=backend)
+    assert (again.text(), again["c"], again.get_meta_info("b")) == (text.text(), text["c"], text.get_meta_info("b"))
+    assert chat.run(backend=backend).text() == talk.text()
+    assert backend.unused == []
+    first, left, right, _ = ft.testing.requests_of(path)
+    assert left.parent == first.id
+    assert left.shared_tokens == first.prompt_tokens + first.completion_tokens < left.prompt_tokens
+    assert right.shared_tokens > 0
 
 
 def test_completions_and_select_by_echo_through_openais_api(url: str, engine: ft.Engine) -> None:
