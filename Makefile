@@ -61,6 +61,9 @@ $(VENV)/.engine: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -c 'from forktree import grammar; grammar.warmup()'
 	touch $@
 
+# SGLang's client comes without its dependencies and beside the environment: one test drives our server with it.  0.5.9
+# is the last release for every Python (5 MB; later ones are 39 MB a Python version), and speaks the same protocol.
 $(VENV)/.test: $(VENV)/.engine
 	$(PIP) install -c constraints.txt -e '.[engine,test,bench]'
+	$(PIP) install --no-deps --upgrade --target $(VENV)/sglang-client 'sglang==0.5.9'
 	touch $@

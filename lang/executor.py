@@ -263,7 +263,7 @@ class Branch:
 
     def asks_for(self, node: Node, variable: str | None) -> None:
         """The calls of the backend that follow are for this node."""
-        asked_from.set(Place(variable, node.source, self.path, self.num_nodes))
+        asked_from.set(Place(variable, node.source, self.path, self.num_nodes, self.run.id))
 
     def write(self, text: str) -> None:
         """Constant text of the program."""

@@ -1,4 +1,5 @@
-"""What programs run on.  protocol: the values and calls; local: starts an Engine; http: talks to a server.
+"""What programs run on.  protocol: the values and calls; local: starts an Engine; http: talks to a server of ours;
+openai, sglang: to others; http_client: what these three share.
 
 Here: as_backend, which takes whatever a user may name as one."""
 
@@ -21,5 +22,6 @@ def as_backend(candidate: object, where: object) -> Backend:
 
         return LocalBackend(cast("Any", candidate))
     raise ArgumentError(
-        f"backend: got {candidate!r}, wanted ft.Runtime(...), ft.RuntimeEndpoint(url) or an ft.Engine(...) (at {where})"
+        f"backend: got {candidate!r}, wanted ft.Runtime(...), ft.RuntimeEndpoint(url), another "
+        f"backend such as ft.OpenAI(...), or an ft.Engine(...) (at {where})"
     )

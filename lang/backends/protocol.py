@@ -77,7 +77,7 @@ class Capabilities:
     max_stops: int | None = None  # stop strings of one request
     max_top_logprobs: int | None = None
     select: bool = True
-    unconditional_scores: bool = True  # of bare token ids, for unconditional_likelihood_normalized
+    unconditional_scores: bool = True  # with nothing before them, for unconditional_likelihood_normalized
     token_ids: bool = True  # False: a prompt is text only
     roles: bool = True
     free_text: bool = True  # False: it takes messages, and no text outside of a role
@@ -95,6 +95,7 @@ class Place(NamedTuple):
     source: object  # prints as demo.py:12
     path: tuple[int, ...]  # of the branch, in the tree of forks
     node: int  # how many gens, selects and forks its branch had before
+    run: str  # the same for all requests of one run of a program
 
 
 asked_from: ContextVar[Place | None] = ContextVar("forktree_asked_from", default=None)

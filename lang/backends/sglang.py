@@ -18,6 +18,7 @@ from .protocol import Capabilities, ChatFormat, Chunk, GenerateRequest, ModelInf
 __all__ = ["SGLangEndpoint"]
 
 _SERVER = "an SGLang server"
+_MOST_REMEMBERED = 1024  # sets of choices
 _TAIL = 8  # tokens of the prompt that a choice may retokenize; more are looked at where that is not enough
 
 Entries = list[tuple[float | None, int]]  # (log-probability, token id), of consecutive tokens
@@ -54,6 +55,7 @@ class SGLangEndpoint:
         )
         self.base_url, self._chat_format = self._http.base_url, chat_format
         self._info: ModelInfo | None = None
+        self._tokens_of: dict[tuple[str, ...], list[list[int]]] = {}  # by choices, as they were last scored
 
     @property
     def used(self) -> bool:
@@ -72,7 +74,7 @@ class SGLangEndpoint:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         body = {
-            **_prompt_field(request.prompt),
+            "text": _text(request.prompt),
             "sampling_params": _sampling_params(request.sampling),
             "stream": request.stream,
             **logprob_fields(request),
@@ -93,24 +95,26 @@ class SGLangEndpoint:
         A choice may change how the end of the prompt is tokenized, so its tokens are those from where it parts from
         the prompt's; where choices part at different places, all count from the first of these."""
         if prompt is None:
-            found = await self._prompt_logprobs(continuations, 0)
-            return [_score([(entries[0][0] or 0.0, entries[0][1]), *entries[1:]], 0) for entries in found]
-        text = "".join(part for part in prompt if isinstance(part, str))
+            return await self._score_alone(continuations)
+        text = _text(prompt)
         if not text:
             raise RequestRefused("an SGLang server can't score choices with no text before them", field="text")
         num_tokens = await self._count_tokens(text)
         tail = _TAIL
         while True:
             start = max(num_tokens - tail, 0)
-            alone, *choices = await self._prompt_logprobs([text, *(text + each for each in continuations)], start)
+            texts = [text, *(text + each for each in continuations)]
+            alone, *choices = await self._prompt_logprobs({"text": texts}, len(texts), start)
             parting = min(_common_length(alone, choice) for choice in choices)
             if start == 0 or parting > 0:
                 break
             tail *= 8
-        return [_score(choice, min(parting, len(alone))) for choice in choices]
+        scores = [_score(choice, min(parting, len(alone))) for choice in choices]
+        self._remember(continuations, scores)
+        return scores
 
     async def commit(self, prompt: Prompt) -> None:
-        await self._http.call("POST", "/generate", {**_prompt_field(prompt), "sampling_params": {"max_new_tokens": 0}})
+        await self._http.call("POST", "/generate", {"text": _text(prompt), "sampling_params": {"max_new_tokens": 0}})
 
     async def clear_cache(self) -> bool:
         async with self._http.response("POST", "/flush_cache"):  # its answer is a sentence
@@ -152,25 +156,36 @@ class SGLangEndpoint:
         )
         return int(field_of(found, "meta_info", _SERVER)["prompt_tokens"])
 
-    async def _prompt_logprobs(self, texts: Sequence[str], start: int) -> list[Entries]:
-        """Of each text, the tokens from `start` on."""
+    async def _score_alone(self, continuations: Sequence[str]) -> list[Score]:
+        """The tokens that the continuations had after their prompt, with nothing before them: as ids, since a server
+        may begin every text with a token of its own."""
+        known = self._tokens_of.get(tuple(continuations))
+        field = {"input_ids": known} if known is not None else {"text": list(continuations)}
+        found = await self._prompt_logprobs(field, len(continuations), 0)
+        return [_score([(0.0, entries[0][1]), *entries[1:]], 0) for entries in found]
+
+    def _remember(self, continuations: Sequence[str], scores: Sequence[Score]) -> None:
+        self._tokens_of[tuple(continuations)] = [list(score.token_ids) for score in scores]
+        if len(self._tokens_of) > _MOST_REMEMBERED:
+            del self._tokens_of[next(iter(self._tokens_of))]
+
+    async def _prompt_logprobs(self, prompts: dict[str, Any], num_prompts: int, start: int) -> list[Entries]:
+        """Of each prompt, the tokens from `start` on."""
         body = {
-            "text": list(texts),
+            **prompts,
             "sampling_params": {"max_new_tokens": 0, "temperature": 0},
             "return_logprob": True,
             "logprob_start_len": start,
         }
         found = await self._http.call("POST", "/generate", body)
-        if not isinstance(found, list) or len(found) != len(texts):
-            raise BackendError(f"the server's answer to {len(texts)} texts is not a list of as many; is it {_SERVER}?")
+        if not isinstance(found, list) or len(found) != num_prompts:
+            raise BackendError(f"the server's answer to {num_prompts} texts is not a list of as many; is it {_SERVER}?")
         return [_entries(each, start) for each in found]
 
 
-def _prompt_field(prompt: Prompt) -> dict[str, Any]:
-    """Text as it is.  A prompt of nothing but ids is one whose choices are scored without context."""
-    if prompt and all(not isinstance(part, str) for part in prompt):
-        return {"input_ids": [token_id for part in prompt for token_id in part]}
-    return {"text": "".join(part for part in prompt if isinstance(part, str))}
+def _text(prompt: Prompt) -> str:
+    """The server has no prompts in parts; `capabilities` say so, and none has ids."""
+    return "".join(part for part in prompt if isinstance(part, str))
 
 
 def _sampling_params(sampling: SamplingParams) -> dict[str, Any]:

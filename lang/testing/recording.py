@@ -153,6 +153,7 @@ def place_to(place: Place | None) -> Line | None:
         "source": str(place.source),
         "path": list(place.path),
         "node": place.node,
+        "run": place.run,
     }
 
 

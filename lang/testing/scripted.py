@@ -24,7 +24,6 @@ from ..backends.protocol import (
     asked_from,
 )
 from ..errors import BackendError
-from .clock import RealClock, VirtualClock
 
 __all__ = ["HANG", "Answer", "Reply", "Script", "ScriptError", "ScriptedBackend", "text_of"]
 
@@ -84,8 +83,8 @@ class ScriptedBackend:
              (prompt, choices).  None: all are equally likely, so the first is taken
     scores   instead of choices: a function of (prompt, choice) -> the log-probability of each of its characters
     latency  seconds for each request, and per_token for each character on top
-    clock    "real": seconds pass.  "virtual": they are counted and not waited for; `seconds` is then how long the run
-             would have taken
+    clock    "real": seconds pass.  "virtual": they are counted and not waited for, and `seconds` is how long all would
+             have taken: branches and programs side by side, what follows one another added up
     capabilities, chat_format
              of the backend it stands for
     chunk_size  characters that come at a time, where somebody reads along
@@ -112,7 +111,7 @@ class ScriptedBackend:
     num_flushed: int = 0
 
     def __post_init__(self) -> None:
-        self._clock = VirtualClock() if self.clock == "virtual" else RealClock()
+        self._times: dict[str, dict[tuple[tuple[int, ...], int], float]] = {}  # by run, branch and node: its end
         self._counts: dict[object, int] = {}
 
     @property
@@ -122,7 +121,7 @@ class ScriptedBackend:
     @property
     def seconds(self) -> float:
         """On the virtual clock: how long everything so far would have taken."""
-        return self._clock.now
+        return max((end for branches in self._times.values() for end in branches.values()), default=0.0)
 
     # ---- the Backend protocol
 
@@ -143,7 +142,8 @@ class ScriptedBackend:
                 return
             answer = self._answer(text_of(request.prompt), request)
             reply = answer if isinstance(answer, Reply) else None
-            await self._clock.sleep(self.latency if reply is None or reply.seconds is None else reply.seconds)
+            latency = self.latency if reply is None or reply.seconds is None else reply.seconds
+            time = await self._pass(self._start(), latency)
             if isinstance(answer, Exception):
                 finished = True
                 raise answer
@@ -151,7 +151,7 @@ class ScriptedBackend:
             size = self.chunk_size if request.stream or reply.hang else max(len(reply.text), 1)
             for start in range(0, len(reply.text), size):
                 piece = reply.text[start : start + size]
-                await self._clock.sleep(self.per_token * len(piece))
+                time = await self._pass(time, self.per_token * len(piece))
                 yield self._chunk(request, piece, start + len(piece))
                 await asyncio.sleep(0)
             if reply.hang:
@@ -173,7 +173,7 @@ class ScriptedBackend:
         text = None if prompt is None else text_of(prompt)
         self.scored.append((text, tuple(continuations)))
         self.log.append("score")
-        await self._clock.sleep(self.latency)
+        await self._pass(self._start(), self.latency)
         if text is None:
             return [Score(token_ids(each), (0.0, *[-2.0] * (len(each) - 1))) for each in continuations]
         find = self.scores or self._scores_of_choice(text, continuations)
@@ -182,7 +182,7 @@ class ScriptedBackend:
     async def commit(self, prompt: Prompt) -> None:
         self.committed.append(text_of(prompt))
         self.log.append("commit")
-        await self._clock.sleep(self.latency)
+        await self._pass(self._start(), self.latency)
 
     async def clear_cache(self) -> bool:
         self.num_flushed += 1
@@ -199,6 +199,28 @@ class ScriptedBackend:
     async def _hold_back(self, request: GenerateRequest) -> None:
         """For backends derived from this one: wait here before answering."""
         await asyncio.sleep(0)
+
+    def _start(self) -> float:
+        """On the virtual clock: when all has ended that came before in this branch, and in the branches that it forked
+        from or joined.  Several outputs of one node run side by side."""
+        run, path, node = _run_branch_node()
+        before = (
+            end
+            for (other, number), end in self._times.get(run, {}).items()
+            if (other[: len(path)] == path or path[: len(other)] == other) and (other, number) != (path, node)
+        )
+        return max(before, default=0.0)
+
+    async def _pass(self, time: float, seconds: float) -> float:
+        """Wait, or count from `time` on; returns what time it is then."""
+        if self.clock == "real":
+            await asyncio.sleep(seconds)
+            return time
+        run, path, node = _run_branch_node()
+        ends = self._times.setdefault(run, {})
+        ends[path, node] = max(ends.get((path, node), 0.0), time + seconds)
+        await asyncio.sleep(0)
+        return time + seconds
 
     def _answer(self, prompt: str, request: GenerateRequest) -> Answer:
         script = self.script
@@ -285,3 +307,8 @@ class ScriptedBackend:
     @staticmethod
     def _usage(request: GenerateRequest, num_new: int) -> Usage:
         return Usage(len(text_of(request.prompt)), num_new, 0)
+
+
+def _run_branch_node() -> tuple[str, tuple[int, ...], int]:
+    place = asked_from.get()
+    return (place.run, place.path, place.node) if place is not None else ("", (), 0)

@@ -62,7 +62,7 @@ def endpoint(server: WireServer) -> Iterator[ft.RuntimeEndpoint]:
     endpoint.close()
 
 
-@ft.function
+@ft.function(trace=False)  # its requests one by one
 def ask(s: ft.ProgramState, question: str) -> None:
     s += question + ft.gen("answer", max_tokens=7, stop="END", temperature=0.0)
     s += " more" + ft.gen("second")
@@ -264,7 +264,7 @@ def test_scores_without_a_prompt_say_so(server: WireServer, endpoint: ft.Runtime
 
 
 def test_a_fork_warms_the_cache_with_an_empty_generation(server: WireServer, endpoint: ft.RuntimeEndpoint) -> None:
-    @ft.function
+    @ft.function(trace=False)
     def program(s: ft.ProgramState) -> None:
         s += "Common"
         forks = s.fork(2)
