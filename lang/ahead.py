@@ -120,9 +120,14 @@ class AheadOfRun:
 
     # ---- what the run asks for
 
-    def covers_fork(self, path: tuple[int, ...], number: int) -> bool:
-        """Whether branches of this fork run ahead, so that nothing has to be made ready for them."""
-        return (*path, number) in self._forks
+    async def covers_fork(self, path: tuple[int, ...], number: int) -> bool:
+        """Whether branches of this fork run ahead, so that nothing has to be made ready for them.  Told once there is
+        news at all: a backend may have refused the whole."""
+        if (*path, number) not in self._forks:
+            return False
+        while not self._news and not self._over:
+            await self._wait()
+        return bool(self._news)
 
     async def generate(
         self, backend: Backend, request: GenerateRequest, position: Position, output: int

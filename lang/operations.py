@@ -177,7 +177,7 @@ class ForkOff:
         branch.asks_for(self.node, None)
         branch.num_nodes += 1
         ahead = branch.run.ahead
-        is_ahead = ahead is not None and ahead.covers_fork(branch.path, branch.num_nodes)
+        is_ahead = ahead is not None and await ahead.covers_fork(branch.path, branch.num_nodes)
         if not is_ahead and len(self.children) > 1 and branch.text.length > branch.text.cached_length:
             await branch.run.backend.commit(branch.prompt())
             branch.text.cached_length = branch.text.length
