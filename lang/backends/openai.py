@@ -55,7 +55,12 @@ _COMMON_EXTENSIONS = {  # what vLLM, SGLang and forktree add, each under the sam
     "stop_token_ids": "stop_token_ids",
     "ignore_eos": "ignore_eos",
 }
-_RARE_EXTENSIONS = {"regex": "regex", "ebnf": "ebnf", "stop_regex": "stop_regex"}  # SGLang and forktree, partly
+_RARE_EXTENSIONS = {  # SGLang and forktree, partly
+    "regex": "regex",
+    "ebnf": "ebnf",
+    "stop_regex": "stop_regex",
+    "json_schema": "response_format",  # on completions; on chats it is OpenAI's own
+}
 _MOST_STOPS = 4  # of OpenAI's own
 
 
@@ -220,7 +225,6 @@ class OpenAI:
                 "select": elsewhere + ("" if self.is_chat_model else "; or ft.OpenAI(..., echo=True)"),
                 "roles": "write the prompt as text, or take a chat model (is_chat_model=True)",
                 "continues_turn": "one gen per assistant message; or, where the endpoint can, continues_turn=True",
-                "json_schema": "chat models have it; " + extend.format("('json_schema',)"),
                 **dict.fromkeys(_COMMON_EXTENSIONS, extend.format("True")),
                 **{name: extend.format(f"('{name}',)") for name in _RARE_EXTENSIONS},
             },
@@ -282,14 +286,15 @@ def _extension_fields(extensions: bool | Collection[str]) -> dict[str, str]:
     """The options beyond OpenAI's that the endpoint takes: ours -> theirs."""
     if isinstance(extensions, bool):
         return dict(_COMMON_EXTENSIONS) if extensions else {}
-    known = {**_COMMON_EXTENSIONS, **_RARE_EXTENSIONS, "json_schema": "response_format"}
-    known["min_tokens"] = "min_tokens"
-    unknown = [name for name in extensions if name not in known] if not isinstance(extensions, str) else [extensions]
-    if unknown:
-        raise ArgumentError(
-            f"extensions: got {unknown[0]!r}, wanted True or some of {', '.join(sorted(known))} (at {caller_line()})"
-        )
-    return {("min_new_tokens" if name == "min_tokens" else name): known[name] for name in extensions}
+    names = [extensions] if isinstance(extensions, str) else list(extensions)
+    known = {**_COMMON_EXTENSIONS, **_RARE_EXTENSIONS}
+    ours = {"min_tokens": "min_new_tokens", **{name: name for name in known}}  # gen says min_tokens, run min_new_tokens
+    for name in names:
+        if name not in ours:
+            raise ArgumentError(
+                f"extensions: got {name!r}, wanted True or some of {', '.join(sorted(ours))} (at {caller_line()})"
+            )
+    return {ours[name]: known[ours[name]] for name in names}
 
 
 class _Reader:

@@ -157,6 +157,17 @@ def test_completions_are_sent_as_one_text(server: WireServer, endpoints: list[ft
     assert [body["prompt"] for _, body in server.bodies] == ["Q", "Qhellomore"]
 
 
+def test_a_schema_on_completions_is_an_extension(server: WireServer, endpoints: list[ft.OpenAI]) -> None:
+    endpoints.append(ft.OpenAI("m", False, base_url=server.url, extensions="json_schema"))
+
+    @ft.function
+    def plain(s: ft.ProgramState) -> None:
+        s += "Q" + ft.gen("a", json_schema={"type": "boolean"})
+
+    plain.run(backend=endpoints[0])
+    assert server.bodies[0][1]["response_format"]["json_schema"]["schema"] == {"type": "boolean"}
+
+
 def test_a_turn_is_continued_where_the_endpoint_can(server: WireServer, endpoints: list[ft.OpenAI]) -> None:
     endpoints.append(ft.OpenAI("m", base_url=server.url, continues_turn=True))
 
@@ -292,6 +303,7 @@ def refused(backend: ft.OpenAI, *items: object) -> str:
 @pytest.mark.parametrize(
     ("options", "what", "advice"),
     [
+        ({"ebnf": 'root ::= "a"'}, "wants ebnf", r"extensions=\('ebnf',\)"),
         ({"regex": "a+"}, "wants regex", r"extensions=\('regex',\)"),
         ({"dtype": int}, "wants regex", "regex"),
         ({"top_k": 3}, "wants top_k", "extensions=True"),
@@ -387,7 +399,7 @@ def test_openais_own_address_takes_four_stops_and_wants_a_key(monkeypatch: pytes
         ({"model_name": ""}, "model_name"),
         ({"is_azure": True}, "Azure"),
         ({"extensions": ["no_such"]}, "extensions: got 'no_such', wanted True or some of .*regex"),
-        ({"extensions": "regex"}, "extensions: got 'regex'"),
+        ({"extensions": "top-k"}, "extensions: got 'top-k'"),
         ({"echo": True}, "echo: chat endpoints"),
         ({"base_url": "localhost"}, "base_url: got 'localhost'"),
     ],

@@ -107,6 +107,20 @@ def test_a_gen_is_text_and_sampling_params_in_sglangs_words(server: WireServer, 
     assert (found["prompt_tokens"], found["output_ids"]) == (1, [ord(each) for each in "hello"])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("ebnf", 'root ::= "a"'), ("json_schema", '{"type": "boolean"}'), ("regex", "a|b")]
+)
+def test_every_constraint_passes_through(
+    server: WireServer, endpoint: ft.SGLangEndpoint, name: str, value: str
+) -> None:
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += "Q" + ft.gen("a", **{name: value})
+
+    program.run(backend=endpoint)
+    assert server.bodies[0][1]["sampling_params"][name] == value
+
+
 @pytest.mark.parametrize("cumulative_logprobs", [False, True])
 def test_streams_of_cumulative_text_with_logprobs_of_either_kind(
     server: WireServer, endpoint: ft.SGLangEndpoint, cumulative_logprobs: bool
