@@ -75,7 +75,7 @@ class Plan:
         return sum(node.kind != "text" for node in self.nodes)
 
     def wire(self) -> dict[str, Any]:
-        return {"version": PLAN_VERSION, "nodes": [node.wire() for node in self.nodes]}
+        return {"version": PLAN_VERSION, "whole": self.whole, "nodes": [node.wire() for node in self.nodes]}
 
 
 def make_plan(graph: PrefixGraph, chat: ChatFormat | None, options: SamplingOptions) -> Plan:

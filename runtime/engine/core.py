@@ -114,7 +114,7 @@ class EngineCore:
         encoder = TextEncoder(self._tokenizer, self._info)
         room = config.max_running_requests + config.max_queued_requests // 2  # the rest is for requests by themselves
         new_id = self._internal_ids.__next__
-        self._programs = ProgramRunner(self, emit, encoder, self._info, new_id, max_requests=room)
+        self._programs = ProgramRunner(self, emit, encoder, self._info, new_id, self._scheduler, max_requests=room)
 
     async def run(self) -> None:
         """Say that the engine is ready, then serve until close."""

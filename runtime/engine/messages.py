@@ -123,6 +123,7 @@ class RunProgram(msgspec.Struct, frozen=True, tag=True):
     nodes: tuple[PlanNode, ...]
     items: list[dict[str, str]]
     stream: bool
+    whole: bool
     namespace: bytes = b""
 
 

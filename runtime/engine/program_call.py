@@ -37,7 +37,7 @@ class ProgramCall:
         items = [plan.check_arguments(item, i) for i, item in enumerate(arguments)]
         require_text("cache_salt", cache_salt)
         self._client = client
-        self._message = RunProgram(client.new_id(), plan.nodes, items, stream, cache_salt.encode())
+        self._message = RunProgram(client.new_id(), plan.nodes, items, stream, plan.whole, cache_salt.encode())
         self._unfinished = len(items)
         self._news: asyncio.Queue[ProgramNews | ForktreeRuntimeError] | None = None
         self._ended = False

@@ -11,7 +11,8 @@ Imported by the Engine facade, the program runner and the server; msgspec only.
       {"kind": "select", "after": 0, "pieces": ["\\nSo,", {"node": 1}, {"node": 2}, " it is"],
        "choices": [" good", " bad"]}]}
 
-`after` names the node whose text, and output, a node continues; -1: nothing.  Text that follows text is tokenised in
+`after` names the node whose text, and output, a node continues; -1: nothing.  "whole": true says that nothing of the
+program follows, so that what nobody goes on from may leave the cache.  Text that follows text is tokenised in
 one piece with it; an output keeps its tokens."""
 
 from __future__ import annotations
@@ -73,9 +74,10 @@ class PlanNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
-    """Nodes in an order in which each comes after all that it needs."""
+    """Nodes in an order in which each comes after all that it needs.  whole: nothing of the program follows."""
 
     nodes: tuple[PlanNode, ...]
+    whole: bool = False
 
     @classmethod
     def read(cls, found: Any) -> ProgramPlan:
@@ -87,9 +89,12 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
         nodes = found.get("nodes")
         if not isinstance(nodes, (list, tuple)) or not 1 <= len(nodes) <= MAX_NODES:
             raise InvalidRequest("plan.nodes", f"wanted a list of 1 to {MAX_NODES:,} nodes")
-        if unknown := [name for name in found if name not in ("version", "nodes")]:
-            raise InvalidRequest(f"plan.{unknown[0]!s:.60}", "unknown; a plan has version and nodes")
-        return cls(tuple(_node(each, i) for i, each in enumerate(nodes)))
+        if unknown := [name for name in found if name not in ("version", "nodes", "whole")]:
+            raise InvalidRequest(f"plan.{unknown[0]!s:.60}", "unknown; a plan has version, nodes and whole")
+        whole = found.get("whole", False)
+        if not isinstance(whole, bool):
+            raise InvalidRequest("plan.whole", f"got {whole!r:.40}, wanted true or false")
+        return cls(tuple(_node(each, i) for i, each in enumerate(nodes)), whole)
 
     @cached_property
     def arguments(self) -> frozenset[str]:
@@ -114,6 +119,32 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
             own = int(self.nodes[i].kind != "text")
             found[i] = own + max((found[each] for each in self.dependents[i]), default=0)
         return tuple(found)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """For each node how many tokens are generated before it at most, from the start of the program: those of the
+        longest chain that it waits for.  A select counts as one."""
+        starts: list[int] = []
+        ends: list[int] = []
+        for node in self.nodes:
+            starts.append(max((ends[needed] for needed in node.needs), default=0))
+            own = node.sampling.max_new_tokens if node.kind == "gen" else int(node.kind == "select")
+            ends.append(starts[-1] + own)
+        return tuple(starts)
+
+    @cached_property
+    def followers(self) -> tuple[tuple[int, ...], ...]:
+        """For each node those that continue its text."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for i, node in enumerate(self.nodes):
+            if node.after >= 0:
+                found[node.after].append(i)
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def follower_starts(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the starts of those that continue its text, the soonest first."""
+        return tuple(tuple(sorted(self.starts[each] for each in followers)) for followers in self.followers)
 
     def check_arguments(self, item: Any, index: int) -> dict[str, str]:
         """One item's arguments: a text for each name.  Raises InvalidRequest(field="arguments...")."""

@@ -36,6 +36,7 @@ from .messages import (
     SubmitScore,
 )
 from .program_plan import PlanNode, ProgramPlan, Reference
+from .program_uses import Announcements, ItemUses
 from .prompt_text import PromptText, TextEncoder
 from .scoring import OnEnd
 
@@ -62,13 +63,14 @@ class ProgramRunner:
         encoder: TextEncoder,
         info: ModelInfo,
         new_id: Callable[[], int],
+        cache: Announcements,
         *,
         max_requests: int,
     ) -> None:
         self._requests, self._emit, self._encoder, self._info = requests, emit, encoder, info
         self._max_requests = max(1, max_requests)
         self._programs: dict[int, _Program] = {}
-        self._new_id = new_id
+        self._new_id, self._cache = new_id, cache
         self._serving: set[int] = set()  # ids of the requests that are under way
         self._ready: list[tuple[int, int, _Item, int]] = []  # heap: (-calls still to come, age, item, node)
         self._ages = itertools.count()
@@ -76,7 +78,7 @@ class ProgramRunner:
         self._full = False  # the engine's queue was full a moment ago
 
     def run(self, message: RunProgram) -> None:
-        program = _Program(message, ProgramPlan(message.nodes))
+        program = _Program(message, ProgramPlan(message.nodes, message.whole))
         self._programs[message.call_id] = program
         self._start_items(program)
         self._start_ready()
@@ -91,6 +93,7 @@ class ProgramRunner:
             program.waiting.clear()
             for item in list(program.active.values()):
                 self._drop(item, range(len(item.plan.nodes)))
+                item.uses.over()
             return
         if (active := program.active.get(message.item)) is None:
             program.waiting = deque(each for each in program.waiting if each != message.item)
@@ -150,7 +153,7 @@ class ProgramRunner:
     def _start_items(self, program: _Program) -> None:
         while program.waiting and len(program.active) < MAX_ITEMS_AT_A_TIME:
             index = program.waiting.popleft()
-            item = program.active[index] = _Item(program, index)
+            item = program.active[index] = _Item(program, index, self._cache)
             for node, needed in enumerate(program.plan.nodes):
                 if not needed.needs:
                     self._make_ready(item, node)
@@ -159,7 +162,8 @@ class ProgramRunner:
     def _make_ready(self, item: _Item, node: int) -> None:
         """Everything that the node needs is done."""
         if item.plan.nodes[node].kind == "text":
-            item.ends[node] = item.prompt_of(node, self._encoder)
+            end = item.ends[node] = item.prompt_of(node, self._encoder)
+            item.uses.ended(node, end, others_go_on=True)
             self._unlock(item, node)
         else:
             item.open.add(node)
@@ -194,6 +198,7 @@ class ProgramRunner:
         ids = prompt.token_ids()
         running = _Running(index, node, prompt)
         item.running[index] = running
+        item.uses.begun(index)
         if node.kind == "gen":
             self._start_gen(item, running, ids)
         else:
@@ -264,6 +269,7 @@ class ProgramRunner:
         item.ends[node] = running.prompt.with_output(text, kept)
         del item.running[node]
         item.open.discard(node)
+        item.uses.ended(node, item.ends[node], others_go_on=bool(item.open) or bool(item.plan.dependents[node]))
         self._unlock(item, node)
         self._end_if_done(item)
 
@@ -276,11 +282,14 @@ class ProgramRunner:
     def _drop(self, item: _Item, nodes: range | list[int]) -> None:
         """These nodes are not wanted any more; an entry of theirs in the heap is passed over when it comes up."""
         for node in nodes:
-            if node not in item.ends:
-                item.dropped.add(node)
-                item.open.discard(node)
-                if (running := item.running.pop(node, None)) is not None:
-                    self._abort_requests(running)
+            if node in item.ends or node in item.dropped:
+                continue
+            item.dropped.add(node)
+            item.open.discard(node)
+            if (running := item.running.pop(node, None)) is not None:
+                self._abort_requests(running)
+            else:
+                item.uses.begun(node)
 
     def _abort_requests(self, running: _Running) -> None:
         for request_id in running.request_ids:
@@ -293,6 +302,7 @@ class ProgramRunner:
         if item.open or program.active.get(item.index) is not item:
             return
         del program.active[item.index]
+        item.uses.over()
         if program.call_id not in self._programs:
             return
         self._emit([ProgramNews(program.call_id, item.index, -1)])
@@ -313,7 +323,8 @@ class _Program:
 class _Item:
     """One set of arguments on its way through the plan."""
 
-    def __init__(self, program: _Program, index: int) -> None:
+    def __init__(self, program: _Program, index: int, cache: Announcements) -> None:
+        self.uses = ItemUses(cache, (program.call_id, index), program.plan, program.namespace)
         self.program, self.plan, self.index = program, program.plan, index
         self.arguments = program.items[index]
         self.num_missing = [len(node.needs) for node in self.plan.nodes]

@@ -57,10 +57,10 @@ class PromptText:
     Text that follows text is one part with it and tokenised with it; an output is a part of its own, with its tokens
     where they spell exactly its text.  An output that is empty is no part at all."""
 
-    __slots__ = ("_digest", "_encoder", "_first_is_text", "_ids", "_tail", "last_output")
+    __slots__ = ("_digest", "_first_is_text", "_ids", "_tail", "encoder", "last_output")
 
     def __init__(self, encoder: TextEncoder) -> None:
-        self._encoder = encoder
+        self.encoder = encoder
         self._ids: list[int] = []  # of the parts that are complete
         self._tail = ""  # a text that may go on
         self._first_is_text: bool | None = None  # None: there is no part yet
@@ -82,14 +82,14 @@ class PromptText:
         if not text:
             return grown
         if self._tail:
-            grown._ids = self._ids + self._encoder.encode(self._tail)
+            grown._ids = self._ids + self.encoder.encode(self._tail)
             grown._digest.update(_text_part(self._tail))
             grown._tail = ""
         if token_ids:
             grown._ids = grown._ids + token_ids
             grown._digest.update(_ids_part(token_ids))
         else:
-            grown._ids = grown._ids + self._encoder.encode(text)
+            grown._ids = grown._ids + self.encoder.encode(text)
             grown._digest.update(_text_part(text))
         if grown._first_is_text is None:
             grown._first_is_text = not token_ids
@@ -97,8 +97,8 @@ class PromptText:
 
     def token_ids(self) -> list[int]:
         """Of the whole prompt; empty where there is none."""
-        ids = self._ids + (self._encoder.encode(self._tail) if self._tail else [])
-        return self._encoder.with_bos(ids) if self._first_is_text else ids
+        ids = self._ids + (self.encoder.encode(self._tail) if self._tail else [])
+        return self.encoder.with_bos(ids) if self._first_is_text else ids
 
     def digest(self) -> bytes:
         """16 bytes that tell this prompt from others: BLAKE2b over its parts, T or I, their length as uint32, then
@@ -111,7 +111,7 @@ class PromptText:
 
     def _copy(self) -> PromptText:
         copy = PromptText.__new__(PromptText)
-        copy._encoder, copy._ids, copy._tail = self._encoder, self._ids, self._tail
+        copy.encoder, copy._ids, copy._tail = self.encoder, self._ids, self._tail
         copy._first_is_text, copy._digest = self._first_is_text, self._digest.copy()
         copy.last_output = self.last_output
         return copy

@@ -170,6 +170,11 @@ class Scheduler:
         if uses:
             self._num_expected[owner] = len(uses)
 
+    @property
+    def pages_are_short(self) -> bool:
+        """Whether announcements are worth their while: most pages are taken, so that some will be evicted soon."""
+        return 2 * self.pool.num_free < self.pool.num_pages
+
     def forget(self, owner: Hashable) -> None:
         """Nothing more is expected of `owner`; doing it twice is harmless."""
         self.expect(owner, [])

@@ -1,0 +1,93 @@
+"""What running programs tell the cache: which prefixes they will come back to, how soon, and which are done with.
+
+Here: ItemUses, of one item of a program.  Not here: what a use means to the tree (radix_cache), programs (programs.py).
+Imported by programs.py; numpy only.  After KVFlow (Pan et al. 2025, arXiv:2507.07400), with the plan in place of hints.
+
+A prefix is announced while nodes that go on from it wait for something else; one whose requests are in the engine's
+queue needs no announcement.  Its distance is how many tokens are generated before the first of them, at most."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ..request import IntArray
+from .program_plan import ProgramPlan
+from .prompt_text import PromptText
+
+MOST_USES = 8  # announced at a time; a program with more open ends keeps the nearest
+
+
+class Announcements(Protocol):
+    """The part of the scheduler that hears of uses."""
+
+    @property
+    def pages_are_short(self) -> bool: ...
+
+    def expect(self, owner: Hashable, uses: Sequence[tuple[IntArray, float]], namespace: bytes = b"") -> None: ...
+
+    def forget(self, owner: Hashable) -> None: ...
+
+    def retire(self, tokens: IntArray, num_shared: int, namespace: bytes = b"") -> None: ...
+
+
+class ItemUses:
+    """Called as the nodes of one item begin and end."""
+
+    def __init__(self, cache: Announcements, owner: Hashable, plan: ProgramPlan, namespace: bytes) -> None:
+        self._cache, self._owner, self._plan, self._namespace = cache, owner, plan, namespace
+        self._waiting: dict[int, int] = {}  # nodes that are done -> how many that go on from them have not begun
+        self._tokens: dict[int, IntArray] = {}  # of these
+        self._now = 0  # the farthest start of a node that has begun
+        self._announced = False
+
+    def begun(self, node: int) -> None:
+        """Its requests are in the engine's queue; or it never will begin."""
+        self._now = max(self._now, self._plan.starts[node])
+        after = self._plan.nodes[node].after
+        left = self._waiting.get(after, 0) - 1
+        if left > 0:
+            self._waiting[after] = left
+        elif left == 0:
+            del self._waiting[after]
+            self._tokens.pop(after, None)
+
+    def ended(self, node: int, end: PromptText, *, others_go_on: bool) -> None:
+        """others_go_on: the program is not over, so what nobody goes on from is done with."""
+        if not self._cache.pages_are_short:
+            if self._plan.followers[node]:
+                self._waiting[node] = len(self._plan.followers[node])
+            return
+        if self._plan.followers[node]:
+            self._waiting[node] = len(self._plan.followers[node])
+            self._tokens[node] = _tokens(end)
+        elif others_go_on and self._plan.whole:
+            self._cache.retire(_tokens(end), self._num_shared(end), self._namespace)
+        self._announce()
+
+    def over(self) -> None:
+        if self._announced:
+            self._cache.forget(self._owner)
+
+    def _announce(self) -> None:
+        nearest = sorted(self._tokens, key=self._next_start)[:MOST_USES]
+        uses = [(self._tokens[node], float(max(1, self._next_start(node) - self._now))) for node in nearest]
+        self._announced = bool(uses)
+        self._cache.expect(self._owner, uses, self._namespace)
+
+    def _next_start(self, node: int) -> int:
+        """Of those that go on from it and have not begun: they begin in this order."""
+        return self._plan.follower_starts[node][-self._waiting[node]]
+
+    def _num_shared(self, end: PromptText) -> int:
+        """Tokens with which other runs of the program begin too: those of its first text, up to an argument."""
+        first = self._plan.nodes[0].pieces[:1]
+        return len(end.encoder.encode(first[0])) if first and isinstance(first[0], str) else 0
+
+
+def _tokens(end: PromptText) -> IntArray:
+    tokens = np.array(end.token_ids(), np.int32)
+    tokens.setflags(write=False)
+    return tokens
