@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import forktree as ft
 from forktree.lang.backends.protocol import Score
-from forktree.lang.choices import Ranking, decide, softmax
+from forktree.lang.choices import METHODS, Ranking, decide, softmax
+from forktree.runtime.engine import choices as engine_choices
 from tests.support.scripted_backend import ScriptedBackend
 
 
@@ -230,3 +233,32 @@ def test_a_method_that_is_none_is_refused() -> None:
 def test_a_backend_that_scores_too_few_is_an_error() -> None:
     with pytest.raises(ft.GenerationError, match=r'select\("verdict"\).*without tokens'):
         judge.run(backend=ScriptedBackend(scores=lambda _, choice: []))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    options=st.lists(
+        st.lists(st.tuples(st.integers(0, 2), st.floats(-20, 0)), min_size=1, max_size=4), min_size=1, max_size=5
+    ),
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+    seed=st.integers(0, 2**31),
+    method=st.sampled_from(list(METHODS)),
+)
+def test_the_engine_decides_like_the_language(
+    options: list[list[tuple[int, float]]], temperature: float, seed: int, method: str
+) -> None:
+    """A program that runs in the engine goes on from the choice that the language will find in the same scores."""
+    by_language = [Score(tuple(id for id, _ in each), tuple(logprob for _, logprob in each)) for each in options]
+    alone = [Score(score.token_ids, tuple(x / 2 for x in score.logprobs)) for score in by_language]
+    texts = [str(i) for i in range(len(options))]
+    index, _ = decide(texts, by_language, alone, METHODS[method], temperature, seed)
+    by_engine = engine_choices.decide(
+        [score.token_ids for score in by_language],
+        [score.logprobs for score in by_language],
+        [score.logprobs for score in alone],
+        method=method,
+        temperature=temperature,
+        seed=seed,
+    )
+    assert index == by_engine
+    assert set(engine_choices.METHODS) == set(METHODS)
