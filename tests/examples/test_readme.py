@@ -48,12 +48,14 @@ def test_every_make_command_exists(name: str) -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md"])
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_every_path_that_is_named_exists(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     linked = re.findall(r"\]\(([^)#]+)\)", text)
     quoted = re.findall(r"`((?:forktree|lang|runtime|radix_cache|grammar|tests|examples|docs)/[\w/.]*)`", text)
-    missing = [path for path in [*linked, *quoted] if "://" not in path and not (ROOT / path).exists()]
+    beside = (ROOT / name).parent
+    missing = [path for path in linked if "://" not in path and not (beside / path).exists()]
+    missing += [path for path in quoted if not (ROOT / path).exists()]
     assert not missing
 
 
