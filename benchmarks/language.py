@@ -26,6 +26,7 @@ from typing import Any
 import forktree as ft
 from benchmarks.report import ROOT, print_json_line, print_table
 from forktree.lang.backends.protocol import (
+    EVERYTHING,
     ChatFormat,
     Chunk,
     GenerateRequest,
@@ -41,7 +42,7 @@ GENS = 3  # of `report`
 OUTLINE_TOKENS, PART_TOKENS = 32, 64
 LATENCY_S = 0.005
 BARS = {"CPU s per 10,000 gens": 2.0, "KB per waiting program": 20.0, "µs per primitive": 60.0}
-CHATML = ChatFormat("", "", {role: (f"<|im_start|>{role}\n", "<|im_end|>\n") for role in ("user", "assistant")})
+CHATML = ChatFormat.chatml()
 
 
 class TimedBackend:
@@ -49,10 +50,11 @@ class TimedBackend:
 
     def __init__(self, latency: float = 0.0, *, held_length: int | None = None) -> None:
         self.latency, self.held_length = latency, held_length
-        self.num_requests = self.num_held = 0
-        self.most_threads = 0
-        self.released = asyncio.Event()
+        self.num_requests = self.most_threads = 0
+        self.held: list[asyncio.Future[None]] = []
         self._chunk = Chunk("ok", (1,), finish_reason="stop", kept_token_ids=(1,), usage=Usage(8, 1, 0))
+
+    capabilities = EVERYTHING
 
     async def model_info(self) -> ModelInfo:
         return ModelInfo("timed", 4096, CHATML)
@@ -62,11 +64,16 @@ class TimedBackend:
         if self.num_requests % 1000 == 1:
             self.most_threads = max(self.most_threads, threading.active_count())
         if self.held_length is not None and request.sampling.max_new_tokens == self.held_length:
-            self.num_held += 1
-            await self.released.wait()
+            held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.held.append(held)
+            await held
         elif self.latency:
             await asyncio.sleep(self.latency)
         yield self._chunk
+
+    def release(self) -> None:
+        for each in self.held:
+            each.set_result(None)
 
     async def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
         return [Score((1,), (-float(index),)) for index, _ in enumerate(continuations, start=1)]
@@ -159,11 +166,11 @@ def print_memory(way: str, at: str, num_programs: int) -> None:
     measured: list[int] = []
 
     def watch() -> None:
-        while backend.num_held < num_held:
+        while len(backend.held) < num_held:
             time.sleep(0.01)
         time.sleep(0.2)  # the programs that woke last are waiting by then too
         measured.append(resident_bytes())
-        loop_thread().post(backend.released.set)
+        loop_thread().post(backend.release)
 
     gc.collect()
     before = resident_bytes()

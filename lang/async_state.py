@@ -56,9 +56,9 @@ class AsyncReader(StateReader):
     async def wait(self) -> None:
         """s.sync()."""
         await self._run_body_async(None)
-        promise = Promise()
-        self._shared.branch.submit(Finish(promise, self._shared.branch, last=False))
-        await self._until_done_async(promise)
+        done = Finish(self._shared.branch, last=False)
+        self._shared.branch.ask(done)
+        await self._until_done_async(done)
 
     def sync(self) -> None:
         self._check_may_block()
@@ -89,8 +89,8 @@ class AsyncReader(StateReader):
 
     async def _read_async(self, look: Callable[[Branch], Any]) -> Any:
         await self._run_body_async(None)
-        promise = Promise()
-        self._shared.branch.submit(Read(promise, look))
+        promise = Read(look)
+        self._shared.branch.ask(promise)
         return await self._get_async(promise)
 
     async def _get_async(self, promise: Promise) -> Any:

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import Any
 
 from .loop import loop_thread
-from .waiting import ProgramGreenlet, Promise
+from .waiting import ProgramGreenlet, Promise, until_done_async
 
-__all__ = ["run_many", "run_many_async"]
+__all__ = ["run_coroutines", "run_many", "run_many_async"]
 
 Body = Callable[[], Any]
+_AT_ONCE = 32  # programs that go on before the others of an event loop get their turn: some milliseconds
 
 
 def run_many(bodies: Iterable[Body], limit: int, *, in_order: bool = False) -> Iterator[tuple[int, Promise]]:
@@ -35,6 +36,7 @@ def run_many(bodies: Iterable[Body], limit: int, *, in_order: bool = False) -> I
                     exhausted = True
                 else:
                     hub.start(index, body)
+            hub.wait()
             for index, outcome in hub.turn():
                 if not in_order:
                     yield index, outcome
@@ -43,6 +45,28 @@ def run_many(bodies: Iterable[Body], limit: int, *, in_order: bool = False) -> I
                 while next_index in waiting_in_order:
                     yield next_index, waiting_in_order.pop(next_index)
                     next_index += 1
+    finally:
+        hub.kill()
+
+
+async def run_many_async(bodies: Iterable[Body], limit: int) -> AsyncIterator[tuple[int, Promise]]:
+    """The same in an event loop, in the order they end: one task drives all, and gives way to others between turns."""
+    hub = _Hub()
+    remaining = enumerate(bodies)
+    exhausted = False
+    try:
+        while not exhausted or hub.running:
+            for _ in range(_AT_ONCE):
+                if exhausted or len(hub.running) >= limit:
+                    break
+                index, body = next(remaining, (-1, None))
+                if body is None:
+                    exhausted = True
+                else:
+                    hub.start(index, body)
+            await hub.wait_async()
+            for ended in hub.turn(_AT_ONCE):
+                yield ended
     finally:
         hub.kill()
 
@@ -60,11 +84,10 @@ class _Hub:
         self.running[program] = index
         self._ready.append(program)
 
-    def turn(self) -> Iterator[tuple[int, Promise]]:
-        """Let every program that can go on do so; wait if none can.  Yields those that end."""
-        if self.running and not self._ready:
-            self._wait()
-        for _ in range(len(self._ready)):
+    def turn(self, most: int | None = None) -> Iterator[tuple[int, Promise]]:
+        """Let every program that can go on do so, or `most` of them.  Yields those that end."""
+        num_ready = len(self._ready)
+        for _ in range(num_ready if most is None else min(most, num_ready)):
             program = self._ready.popleft()
             waits_for = program.resume()
             if waits_for is None:
@@ -72,22 +95,38 @@ class _Hub:
             else:
                 waits_for.add_callback(_Wake(self, program))
 
+    def wait(self) -> None:
+        """Until one can go on, if any runs."""
+        if self._must_wait():
+            self._idle = Promise()
+            if not self._ready:  # again: it may have come before _idle was there
+                loop_thread().until_done(self._idle)
+            self._idle = None
+
+    async def wait_async(self) -> None:
+        """The same; the loop gets a turn in any case."""
+        if self._must_wait():
+            self._idle = Promise()
+            if not self._ready:
+                await until_done_async(self._idle)
+            self._idle = None
+        else:
+            await asyncio.sleep(0)
+
     def wake(self, program: ProgramGreenlet) -> None:
         """Any thread."""
         self._ready.append(program)
-        if self._idle is not None:
-            self._idle.set()
+        idle = self._idle  # once: the hub may take it back in between
+        if idle is not None:
+            idle.set()
 
     def kill(self) -> None:
         for program in list(self.running):
             program.kill()
         self.running.clear()
 
-    def _wait(self) -> None:
-        self._idle = Promise()
-        if not self._ready:  # again: it may have come before _idle was there
-            loop_thread().until_done(self._idle)
-        self._idle = None
+    def _must_wait(self) -> bool:
+        return bool(self.running) and not self._ready
 
 
 class _Wake:
@@ -100,10 +139,10 @@ class _Wake:
         self._hub.wake(self._program)
 
 
-async def run_many_async(
+async def run_coroutines(
     bodies: Iterable[Callable[[], Awaitable[Any]]], limit: int
 ) -> AsyncIterator[tuple[int, Promise]]:
-    """The same in an event loop, in the order they end."""
+    """The same for coroutines, which need a task each."""
     remaining = enumerate(bodies)
     running: set[asyncio.Task[tuple[int, Promise]]] = set()
 

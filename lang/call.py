@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from contextvars import Token
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from .async_state import AsyncState
 from .async_streaming import AsyncStreamedState
-from .batch import run_many_async
+from .batch import run_coroutines, run_many_async
 from .deadlines import start_timer
 from .errors import BatchErrors, ProgramCancelled
 from .executor import Run, running_run
@@ -36,11 +35,14 @@ T = TypeVar("T")
 class Call:
     """One run of a program: its arguments, its Run and its state."""
 
+    __slots__ = ("_before", "_program", "_stop_timer", "_timeout", "arguments", "run", "state")
+
     def __init__(
         self, program: Program, arguments: inspect.BoundArguments, run: Run, timeout: float | None = None
     ) -> None:
         self._program, self.arguments, self.run, self._timeout = program, arguments, run, timeout
         self._stop_timer: Callable[[], None] | None = None
+        self._before: Token[Run | None] | None = None
         self.state = (AsyncState if program.is_async else ProgramState).root(run)
 
     def plan_ahead(self) -> None:
@@ -57,7 +59,7 @@ class Call:
     def execute(self) -> ProgramState:
         """The program's code, in this thread, and then whatever it left to do."""
         shared = self.state._shared
-        with self._running():
+        with self:
             shared.return_value = self._program.func(self.state, *self.arguments.args, **self.arguments.kwargs)
             loop_thread().until_done(self._returned())
             for promise in self._kept_branches():
@@ -71,7 +73,7 @@ class Call:
             state: ProgramState = await run_async(self.execute)
             return state
         shared = self.state._shared
-        with self._running():
+        with self:
             shared.return_value = await self._program.func(self.state, *self.arguments.args, **self.arguments.kwargs)
             await until_done_async(self._returned())
             for promise in self._kept_branches():
@@ -79,20 +81,30 @@ class Call:
         self._raise_unseen()
         return self.state
 
-    @contextmanager
-    def _running(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Around the program's code and the end of what it left: whatever leaves this, nothing goes on running."""
-        shared, before = self.state._shared, self._enter()
-        try:
-            yield
-        except BaseException as error:
+        run, outer = self.run, running_run.get()
+        if outer is not None:
+            outer.takes_along(run)
+        if self._timeout is not None:
+            self._stop_timer = start_timer(self._timeout, partial(run.expire, self._timeout, self._program.name))
+        self._before = running_run.set(run)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            shared = self.state._shared
             ended_from_outside = not isinstance(error, Exception)  # GreenletExit, KeyboardInterrupt, CancelledError
             shared.body_error = ProgramCancelled("the program was abandoned") if ended_from_outside else error
             shared.closed = f"program {self._program.name!r} has failed"
             self.run.cancel(f"program {self._program.name!r} raised {type(error).__name__}")
-            raise
-        finally:
-            self._leave(before)
+        if self._before is not None:
+            running_run.reset(self._before)
+        if self.run.events is not None:
+            self.run.events.close()
+        if self._stop_timer is not None:
+            self._stop_timer()
+        if self.run.ahead is not None:
+            self.run.ahead.close()
 
     def _returned(self) -> Promise:
         self.state._shared.roles.program_ends(self._program.name)
@@ -101,33 +113,16 @@ class Call:
     def _kept_branches(self) -> Iterator[Promise]:
         """Branches that were not joined and that somebody can still read, a variable for one, end with the run."""
         for branch in self.run.branches():
-            if branch.fork is not None:
-                promise = Promise()
-                branch.submit(Finish(promise, branch, last=False))
-                yield promise
+            if branch.fork is not None and not branch.settled:
+                done = Finish(branch, last=False)
+                branch.ask(done)
+                yield done
 
     def _raise_unseen(self) -> None:
         unseen = self.run.unseen_error()
         if unseen is not None:
             self.state._shared.body_error = unseen
             raise unseen
-
-    def _enter(self) -> Token[Run | None]:
-        run, outer = self.run, running_run.get()
-        if outer is not None:
-            outer.takes_along(run)
-        if self._timeout is not None:
-            self._stop_timer = start_timer(self._timeout, partial(run.expire, self._timeout, self._program.name))
-        return running_run.set(run)
-
-    def _leave(self, before: Token[Run | None]) -> None:
-        running_run.reset(before)
-        if self.run.events is not None:
-            self.run.events.close()
-        if self._stop_timer is not None:
-            self._stop_timer()
-        if self.run.ahead is not None:
-            self.run.ahead.close()
 
     def stream(self) -> StreamedState:
         return StreamedState(self.state._shared, self.run, self._body)
@@ -155,7 +150,11 @@ class Call:
 
 async def arun_all(program: Program, calls: Sequence[Call], limit: int, return_errors: bool) -> list[ProgramState]:
     outcomes: list[Promise | None] = [None] * len(calls)
-    async for index, outcome in run_many_async(bodies_of(program, calls, limit, Call.arun), limit):
+    if program.is_async:
+        ended = run_coroutines(bodies_of(program, calls, limit, Call.arun), limit)
+    else:
+        ended = run_many_async(bodies_of(program, calls, limit, Call.execute), limit)
+    async for index, outcome in ended:
         outcomes[index] = outcome
     return states_of(calls, outcomes, return_errors)
 

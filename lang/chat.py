@@ -69,15 +69,15 @@ class Conversation:
     __slots__ = ("_content_start", "messages", "opening_length", "role")
 
     def __init__(self) -> None:
-        self.messages: list[tuple[str, str]] = []  # closed ones: role, content
+        self.messages: tuple[tuple[str, str], ...] = ()  # closed ones: role, content
         self.role: str | None = None
         self._content_start = 0  # in characters of the branch's text
         self.opening_length = 0  # characters before the first message that no message owns: bos, default system block
 
     def copy(self) -> Conversation:
         other = Conversation()
-        other.messages = list(self.messages)
-        other.role, other._content_start, other.opening_length = self.role, self._content_start, self.opening_length
+        other.messages, other.role = self.messages, self.role
+        other._content_start, other.opening_length = self._content_start, self.opening_length
         return other
 
     def begin(self, node: RoleBegin, text: BranchText, model: ModelInfo) -> str:
@@ -98,7 +98,7 @@ class Conversation:
         """Close the open role; returns the text this adds.  A generated end-of-turn token is never part of the text,
         so the suffix, which begins with it, is there exactly once."""
         assert self.role is not None
-        self.messages.append((self.role, text.text(self._content_start)))
+        self.messages += ((self.role, text.text(self._content_start)),)
         suffix = _format_of(model, node).roles[self.role][1]
         text.add_constant(suffix)
         self.role = None
@@ -111,7 +111,7 @@ class Conversation:
     def to_send(self, text: BranchText) -> tuple[tuple[str, str], ...]:
         """The messages for a backend that takes no text: closed ones, then what the open role has so far."""
         content = text.text(self._content_start) if self.role is not None else ""
-        return (*self.messages, (self.role, content)) if self.role is not None and content else tuple(self.messages)
+        return (*self.messages, (self.role, content)) if self.role is not None and content else self.messages
 
     def as_list(self) -> list[dict[str, str]]:
         return [{"role": role, "content": content} for role, content in self.messages]

@@ -13,11 +13,11 @@ import asyncio
 import itertools
 import os
 import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from .admission import admitted
 from .ahead import AheadOfRun
 from .backends.protocol import EVERYTHING, Backend, Capabilities, ModelInfo, Place, Prompt, asked_from
 from .chat import Conversation
@@ -76,8 +76,8 @@ class Operation(Protocol):
     def node(self) -> Node | None:
         """What the user wrote, for errors."""
 
-    def perform(self, branch: Branch) -> Awaitable[None] | None:
-        """Do it on the loop, or return what to await.  An exception fails the branch."""
+    def perform(self, branch: Branch) -> Coroutine[Any, Any, None] | None:
+        """Do it on the loop, or return what is to be awaited.  An exception fails the branch."""
 
     def abandon(self, error: BaseException) -> None:
         """It will not be done, or failed half way: tell whoever waits for it."""
@@ -85,6 +85,27 @@ class Operation(Protocol):
 
 class Run:
     """One run of a program: its backend, its options, its branches."""
+
+    __slots__ = (
+        "__weakref__",
+        "_branches",
+        "_ended",
+        "_inner",
+        "_most_branches",
+        "_num_requests",
+        "ahead",
+        "backend",
+        "capabilities",
+        "disturbed",
+        "events",
+        "id",
+        "limits",
+        "model",
+        "options",
+        "requests",
+        "stream",
+        "tells_places",
+    )
 
     def __init__(self, backend: Backend, options: SamplingOptions, *, stream: bool) -> None:
         self.backend, self.options, self.stream = backend, options, stream
@@ -94,17 +115,24 @@ class Run:
         self.ahead: AheadOfRun | None = None  # its model calls, where the backend runs them ahead of the program
         self.capabilities = backend.capabilities
         self.limits: Capabilities | None = None if self.capabilities == EVERYTHING else self.capabilities
-        self._branches: weakref.WeakValueDictionary[int, Branch] = weakref.WeakValueDictionary()  # by order of birth
+        self.requests = admitted(backend)  # its calls that make work
+        self.tells_places: bool = getattr(backend, "wants_places", False)
+        self.disturbed = False  # something has failed, or somebody wants it to end
+        self._branches: list[weakref.ref[Branch]] = []  # by order of birth
+        self._most_branches = 16  # before those that are gone are taken out
         self._inner: weakref.WeakSet[Run] | None = None  # started by this program's code; most have none
         self._ended: Callable[[Branch], BaseException] | None = None  # from outside, and with what
-        self._branch_numbers = itertools.count()
-        self._request_numbers = itertools.count(1)
+        self._num_requests = 0
 
     def add(self, branch: Branch) -> None:
-        self._branches[next(self._branch_numbers)] = branch
+        if len(self._branches) >= self._most_branches:
+            self._branches = [each for each in self._branches if each() is not None]
+            self._most_branches = 2 * len(self._branches) + 16
+        self._branches.append(weakref.ref(branch))
 
     def next_request_id(self) -> str:
-        return f"{self.id}-{next(self._request_numbers)}"
+        self._num_requests += 1
+        return f"{self.id}-{self._num_requests}"
 
     async def fetch_model(self) -> ModelInfo:
         if self.model is None:
@@ -113,6 +141,7 @@ class Run:
 
     def cancel(self, why: str) -> None:
         """Any thread: end all branches, and the runs that this program has started in its code."""
+        self.disturbed = True
         loop_thread().post(lambda: self.end(lambda branch: ProgramCancelled(why)))
 
     def takes_along(self, inner: Run) -> None:
@@ -157,11 +186,11 @@ class Run:
 
     def branches(self) -> list[Branch]:
         """Those that somebody can still read, the oldest first."""
-        return [branch for _, branch in sorted(self._branches.items())]
+        return [branch for each in self._branches if (branch := each()) is not None]
 
     def unseen_error(self) -> BaseException | None:
         """What went wrong and nobody was told."""
-        return unseen_error(self.branches())
+        return unseen_error(self.branches()) if self.disturbed else None
 
 
 running_run: ContextVar[Run | None] = ContextVar("forktree_running_run", default=None)
@@ -169,13 +198,41 @@ running_run: ContextVar[Run | None] = ContextVar("forktree_running_run", default
 
 
 class Branch:
-    """One branch of a program: what it has written so far, and what it has still to do."""
+    """One branch of a program: what it has written so far, and what it has still to do.
+
+    What is queued is done in order, and the loop does it in one go as far as nothing has to be awaited; a task goes on
+    from there.  Whether the other side has seen something is told without locks: each side first writes what it has to
+    say and then reads what the other has said."""
+
+    __slots__ = (
+        "__weakref__",
+        "_active",
+        "_gated",
+        "_inbox",
+        "_interruptible",
+        "_keep_alive",
+        "_num_done",
+        "_posted",
+        "_task",
+        "conversation",
+        "error",
+        "error_seen",
+        "feed",
+        "fork",
+        "fork_start",
+        "node",
+        "num_nodes",
+        "path",
+        "run",
+        "settled",
+        "text",
+    )
 
     def __init__(self, run: Run, *, fork: tuple[Fork, int] | None = None, keep_alive: object = None) -> None:
         self.run = run
         self.fork = fork  # which branch of which fork; None: the program's own
-        self.text = BranchText()
-        self.conversation = Conversation()
+        self.text = BranchText() if fork is None else _NO_TEXT
+        self.conversation = Conversation() if fork is None else _NO_CONVERSATION
         self.path: tuple[int, ...] = ()  # where in the tree of forks
         self.fork_start = 0  # characters: where it parted from its parent
         self.num_nodes = 0  # gens, selects and forks so far
@@ -186,8 +243,10 @@ class Branch:
         self.feed: Feed | None = Feed() if run.stream else None
         self._keep_alive = keep_alive  # the parent, which must get as far as the fork
         self._gated = fork is not None  # until the parent gets there
-        self._inbox: deque[str | Operation] = deque()
-        self._posted = False
+        self._inbox: list[Any] = []  # text and operations; what is done is None
+        self._num_done = 0  # of the inbox
+        self._active = False  # the loop is at it
+        self._posted = False  # and if not, it has been told to
         self._task: asyncio.Task[None] | None = None
         self._interruptible = False  # the task awaits the backend
         run.add(self)
@@ -197,16 +256,26 @@ class Branch:
     def submit(self, operation: str | Operation, *, start: bool = True) -> None:
         """Queue text or an operation; with start=False it is done together with the next one that starts."""
         self._inbox.append(operation)
-        if start and not self._posted:
+        if start and not (self._active or self._gated or self._posted):
             self._posted = True
             loop_thread().post(self._start)
 
+    def ask(self, operation: Operation) -> None:
+        """submit, for an operation that only looks: where nothing is left to do before it, and nothing is about to end
+        the run, it need not wait for the loop."""
+        if self._gated or self._num_done < len(self._inbox) or self.run.disturbed:
+            self.submit(operation)
+        else:
+            operation.perform(self)
+
     def cancel(self, why: str) -> None:
         if not self.settled:
+            self.run.disturbed = True
             loop_thread().post(lambda: self.fail(ProgramCancelled(why)))
 
     def cancel_below(self, why: str) -> None:
         """It and the branches that were forked from it."""
+        self.run.disturbed = True
         loop_thread().post(lambda: self.run.end_below(self, ProgramCancelled(why)))
 
     def child(self, node: Fork, index: int, keep_alive: object) -> Branch:
@@ -220,39 +289,77 @@ class Branch:
 
     def _start(self) -> None:
         self._posted = False
-        if self._task is None and not self._gated and self._inbox:
-            self._task = loop_thread().spawn(self._drain())
+        if not self._active and not self._gated:
+            self._active = True
+            coroutine = self._advance()
+            if coroutine is not None:
+                self._task = asyncio.get_running_loop().create_task(self._follow(coroutine))
+                loop_thread().tasks.add(self._task)
 
-    async def _drain(self) -> None:
-        try:
-            while self._inbox:
-                operation = self._inbox.popleft()
-                if isinstance(operation, str):
+    def _advance(self) -> Coroutine[Any, Any, None] | None:
+        """Do what is queued; stop at what has to be awaited, and return that."""
+        inbox = self._inbox
+        while inbox:
+            while self._num_done < len(inbox):
+                operation = inbox[self._num_done]
+                if type(operation) is str:
                     if self.error is None:
                         self.write(operation)
                 elif self.error is not None:
                     operation.abandon(self.error)
                 else:
-                    await self._perform(operation)
-        finally:
+                    try:
+                        coroutine: Coroutine[Any, Any, None] | None = operation.perform(self)
+                    except Exception as error:
+                        self._failed_at(operation, error)
+                    else:
+                        if coroutine is not None:
+                            return coroutine
+                self._tick_off()
+            num_done, self._num_done = self._num_done, 0  # first, so that `ask` never takes what is left for done
+            del inbox[:num_done]
+            self._active = False
+            if not inbox:
+                break
+            self._active = True  # something came in between
+        return None
+
+    async def _follow(self, coroutine: Coroutine[Any, Any, None] | None) -> None:
+        """Await what the first operation of the inbox returned, and go on."""
+        while coroutine is not None:
+            operation: Operation = self._inbox[self._num_done]
+            node = operation.node
+            seconds = node.timeout if isinstance(node, Gen | Select) else None
+            try:
+                self.node, self._interruptible = node, True
+                if self.error is not None:  # it failed before this task began
+                    coroutine.close()
+                    operation.abandon(self.error)
+                elif seconds is None or node is None:
+                    await coroutine
+                else:
+                    await within(seconds, coroutine, node)
+            except asyncio.CancelledError:
+                operation.abandon(self._failed(ProgramCancelled("the program was cancelled")))
+            except Exception as error:
+                self._failed_at(operation, error)
+            finally:
+                self.node, self._interruptible = None, False
+            self._tick_off()
+            coroutine = self._advance()
+        if self._task is not None:
+            loop_thread().tasks.discard(self._task)
             self._task = None
 
-    async def _perform(self, operation: Operation) -> None:
+    def _tick_off(self) -> None:
+        self._inbox[self._num_done] = None
+        self._num_done += 1
+
+    def _failed_at(self, operation: Operation, error: Exception) -> None:
         node = operation.node
-        try:
-            awaitable = operation.perform(self)
-            if awaitable is not None:
-                self.node, self._interruptible = node, True
-                seconds = node.timeout if isinstance(node, Gen | Select) else None
-                await (awaitable if seconds is None or node is None else within(seconds, awaitable, node))
-        except asyncio.CancelledError:
-            operation.abandon(self._failed(ProgramCancelled("the program was cancelled")))
-        except Exception as error:
-            if not isinstance(error, ProgramError) and node is not None:
-                error = GenerationError(node, error)
-            operation.abandon(self._failed(error))
-        finally:
-            self.node, self._interruptible = None, False
+        if not isinstance(error, ProgramError) and node is not None:
+            error = GenerationError(node, error)
+        operation.abandon(self._failed(error))
 
     def prompt(self) -> Prompt:
         """All text so far, as the backend takes it."""
@@ -261,9 +368,10 @@ class Branch:
         text = self.text.text()
         return (text,) if text else ()
 
-    def asks_for(self, node: Node, variable: str | None) -> None:
-        """The calls of the backend that follow are for this node."""
-        asked_from.set(Place(variable, node.source, self.path, self.num_nodes, self.run.id))
+    def asks_for(self, node: Node, variable: str | None, index: int) -> None:
+        """The calls of the backend that follow in this task are for this node."""
+        if self.run.tells_places:
+            asked_from.set(Place(variable, node.source, self.path, index, self.run.id))
 
     def write(self, text: str) -> None:
         """Constant text of the program."""
@@ -304,11 +412,16 @@ class Branch:
     def _failed(self, error: BaseException) -> BaseException:
         """The first error stays the branch's error."""
         if self.error is None:
-            self.error = error
+            self.error, self.run.disturbed = error, True
             if self.feed is not None:
                 self.feed.close(error)
         return self.error
 
     def _ungate(self) -> None:
         self._gated, self._keep_alive = False, None
-        self._start()
+        if self._inbox and not (self._active or self._posted):  # not from here: forks of forks would nest their calls
+            self._posted = True
+            loop_thread().post(self._start)
+
+
+_NO_TEXT, _NO_CONVERSATION = BranchText(), Conversation()  # of a branch whose fork has yet to be reached

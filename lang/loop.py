@@ -32,7 +32,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()  # kept until they end: asyncio itself keeps only weak references
         self._at_exit: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def post(self, callback: Callable[[], object]) -> None:
@@ -61,7 +61,7 @@ class LoopThread:
             until_done(promise)
 
     def refuse_own_thread(self) -> None:
-        if threading.current_thread() is self._thread:
+        if self._thread is not None and threading.get_ident() == self._thread.ident:
             raise RuntimeError("a program can't wait on forktree's own event loop thread: it would wait for itself")
 
     def start(self, coroutine: Coroutine[Any, Any, Any], promise: Promise) -> None:
@@ -79,10 +79,10 @@ class LoopThread:
         self.spawn(run())
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """On the loop: a task that is kept until it ends (asyncio itself keeps only a weak reference)."""
+        """On the loop: a task that is kept until it ends."""
         task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         return task
 
     def close_at_exit(self, closable: Any) -> None:
@@ -120,7 +120,7 @@ class LoopThread:
             return
 
         async def close_all() -> None:
-            tasks = list(self._tasks)
+            tasks = list(self.tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

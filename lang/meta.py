@@ -9,29 +9,29 @@ from .errors import BackendError
 
 __all__ = ["Output"]
 
+_NOTHING_YET = Usage()
+
 
 class Output:
     """The chunks of one request, added up."""
 
+    __slots__ = ("_chunks", "_finish", "_num_logprobs", "_usage", "_with_text", "kept_token_ids", "request")
+
     def __init__(self, request: GenerateRequest, with_text: bool) -> None:
-        self._request, self._with_text = request, with_text
-        self._texts: list[str] = []
-        self.token_ids: list[int] = []
-        self.logprobs: list[TokenLogprob] = []
-        self.prompt_logprobs: list[TokenLogprob] = []
+        self.request, self._with_text = request, with_text
+        self._chunks: list[Chunk] = []
+        self._num_logprobs = 0
         self.kept_token_ids: tuple[int, ...] | None = None
         self._finish: dict[str, Any] | None = None
-        self._usage = Usage()
+        self._usage = _NOTHING_YET
 
     @property
     def text(self) -> str:
-        return "".join(self._texts)
+        return "".join([chunk.text for chunk in self._chunks])
 
     def add(self, chunk: Chunk) -> None:
-        self._texts.append(chunk.text)
-        self.token_ids.extend(chunk.token_ids)
-        self.logprobs.extend(chunk.logprobs)
-        self.prompt_logprobs.extend(chunk.prompt_logprobs)
+        self._chunks.append(chunk)
+        self._num_logprobs += len(chunk.logprobs)
         self._usage = chunk.usage
         if chunk.finish_reason is not None:
             self.kept_token_ids = chunk.kept_token_ids
@@ -51,25 +51,26 @@ class Output:
         """Of the whole output."""
         meta = self._counts()
         meta["text"] = self.text
-        meta["output_ids"] = list(self.token_ids)
-        if self._request.return_logprob:
-            meta.update(self._logprob_lists("output", self.logprobs))
-            meta["output_token_logprobs_length"] = len(self.logprobs)
-            if self._request.logprob_start_len >= 0:
-                meta.update(self._logprob_lists("input", self.prompt_logprobs))
+        meta["output_ids"] = [token_id for chunk in self._chunks for token_id in chunk.token_ids]
+        if self.request.return_logprob:
+            meta.update(self._logprob_lists("output", [each for chunk in self._chunks for each in chunk.logprobs]))
+            meta["output_token_logprobs_length"] = self._num_logprobs
+            if self.request.logprob_start_len >= 0:
+                of_prompt = [each for chunk in self._chunks for each in chunk.prompt_logprobs]
+                meta.update(self._logprob_lists("input", of_prompt))
         return meta
 
     def delta_meta(self, chunk: Chunk) -> dict[str, Any]:
         """Of one chunk: counts so far, log-probabilities of the chunk's own tokens."""
         meta = self._counts()
-        if self._request.return_logprob:
+        if self.request.return_logprob:
             meta.update(self._logprob_lists("output", chunk.logprobs))
-            meta["output_token_logprobs_length"] = len(self.logprobs)
+            meta["output_token_logprobs_length"] = self._num_logprobs
         return meta
 
     def _counts(self) -> dict[str, Any]:
         return {
-            "id": self._request.request_id,
+            "id": self.request.request_id,
             "finish_reason": self._finish,
             "prompt_tokens": self._usage.prompt_tokens,
             "completion_tokens": self._usage.completion_tokens,
@@ -80,7 +81,7 @@ class Output:
         lists: dict[str, Any] = {
             f"{side}_token_logprobs": [[e.logprob, e.token_id, e.text if self._with_text else None] for e in entries]
         }
-        if self._request.top_logprobs_num:
+        if self.request.top_logprobs_num:
             lists[f"{side}_top_logprobs"] = [
                 [[logprob, token_id, text if self._with_text else None] for logprob, token_id, text in entry.top]
                 for entry in entries

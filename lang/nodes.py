@@ -32,21 +32,29 @@ class SourceLine(NamedTuple):
 def caller_line(not_in: str = "") -> SourceLine:
     """The innermost line outside forktree, and outside the folder `not_in`: frames of this package, and of what drives
     it, are skipped."""
-    frame, running = sys._getframe(1), greenlet.getcurrent()
+    frame, running = sys._getframe(1), None
     while frame.f_globals.get("__name__", "").startswith(_OURS) or (
         not_in and frame.f_code.co_filename.startswith(not_in)
     ):
-        outer = frame.f_back
-        if outer is None and running.parent is not None:  # code of ours in a greenlet: whoever drives it has called it
-            running = running.parent
-            outer = running.gr_frame
+        outer = frame.f_back  # asked for last: it makes an object of a frame, which lives as long as the frame
+        if outer is None:  # code of ours in a greenlet: whoever drives it has called it
+            running = greenlet.getcurrent() if running is None else running.parent
+            outer = running.parent.gr_frame if running.parent is not None else None
         if outer is None:
             break
         frame = outer
-    return SourceLine(frame.f_code.co_filename, frame.f_lineno)
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    known = _lines.get((file, line))
+    if known is None:
+        known = _lines[file, line] = SourceLine(file, line)
+    return known
 
 
-@dataclass(frozen=True)
+_lines: dict[tuple[str, int], SourceLine] = {}
+"""Each line once, however often it runs: as many as the user's code has lines that write to a program."""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One thing that a program does; `"a" + node + "b"` and `node + node` make a Concat."""
 
@@ -74,12 +82,12 @@ class Node:
         return str(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Text(Node):
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Gen(Node):
     """Generate.  `name` is None for an unnamed gen, whose text is appended and can't be read by name."""
 
@@ -94,7 +102,7 @@ class Gen(Node):
         return f'gen("{self.name}")' if self.name is not None else "gen()"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Select(Node):
     """Pick one of `choices` by how likely each is here."""
 
@@ -110,7 +118,7 @@ class Select(Node):
         return f'select("{self.name}")' if self.name is not None else "select()"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RoleBegin(Node):
     role: str
 
@@ -119,7 +127,7 @@ class RoleBegin(Node):
         return f"{self.role}_begin()"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RoleEnd(Node):
     role: str
 
@@ -128,7 +136,7 @@ class RoleEnd(Node):
         return f"{self.role}_end()"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fork(Node):
     size: int
 
@@ -137,7 +145,7 @@ class Fork(Node):
         return f"fork({self.size})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Concat(Node):
     """Nodes one after the other; never holds another Concat."""
 

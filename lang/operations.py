@@ -6,43 +6,41 @@ Here: what each does to the branch and to its backend.  Not here: order and fail
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from .backends.protocol import GenerateRequest
+from .backends.protocol import GenerateRequest, Prompt
 from .choices import decide
 from .errors import BackendError, RoleError
 from .executor import Branch, Slot
 from .meta import Output
 from .nodes import Fork, Gen, Node, RoleBegin, RoleEnd, Select
-from .options import node_seed
+from .options import SamplingOptions, node_seed
 from .plan import Position
 from .prompt import Segment
 from .waiting import Promise
 
 __all__ = ["Append", "Choose", "Finish", "ForkOff", "Generate", "Read", "Role", "ScopeBegin", "ScopeEnd", "Written"]
 
-T = TypeVar("T")
-
 
 class _Quiet:
     """An operation that nobody waits for."""
 
+    __slots__ = ()
     node: Node | None = None
 
     def abandon(self, error: BaseException) -> None:
         return None
 
 
-@dataclass
+@dataclass(slots=True)
 class Role(_Quiet):
     """Open or close a role."""
 
     node: RoleBegin | RoleEnd
 
-    def perform(self, branch: Branch) -> Awaitable[None] | None:
+    def perform(self, branch: Branch) -> Coroutine[Any, Any, None] | None:
         if branch.run.model is None:
             return self._after_asking(branch)
         self._write(branch)
@@ -60,96 +58,106 @@ class Role(_Quiet):
             branch.show(branch.conversation.end(self.node, branch.text, branch.run.model))
 
 
-@dataclass
+@dataclass(slots=True)
 class Generate:
     """One gen: one output, or n outputs of the same prompt, of which the first goes on in the text."""
 
     node: Gen
     slot: Slot
 
-    async def perform(self, branch: Branch) -> None:
-        options = self.node.options.over(branch.run.options)
-        branch.asks_for(self.node, self.node.name)
-        index = branch.num_nodes
+    def perform(self, branch: Branch) -> Coroutine[Any, Any, None]:
+        run, node = branch.run, self.node
+        options = node.options.over(run.options)
+        position = (branch.path, branch.num_nodes)
         branch.num_nodes += 1
-        num_outputs = options.n or 1
-        seed = _seed(self.node.options.seed, branch, index)
-        stops = self.node.extra_stops
+        seed = _seed(node.options.seed, branch, position[1])
+        stops = node.extra_stops
         if not options.ignore_eos:
-            stops += branch.conversation.end_of_turn(branch.run.model)
-        prompt = branch.prompt()
-        messages = None if branch.run.capabilities.free_text else branch.conversation.to_send(branch.text)
+            stops += branch.conversation.end_of_turn(run.model)
+        first = self._output(branch, options, branch.prompt(), stops, seed)
+        if options.n is None or options.n == 1:
+            return self._one(branch, first, position)
+        outputs = [first]
+        for number in range(1, options.n):
+            own_seed = seed + number if seed is not None else None
+            outputs.append(self._output(branch, options, first.request.prompt, stops, own_seed))
+        return self._many(branch, outputs, position)
 
-        def request(output: int) -> GenerateRequest:
-            own_seed = seed + output if seed is not None else None
-            return GenerateRequest(
-                prompt=prompt,
-                sampling=options.to_params(more_stops=stops, seed=own_seed),
-                stream=branch.run.stream,
-                return_logprob=bool(options.return_logprob),
-                logprob_start_len=-1 if options.logprob_start_len is None else options.logprob_start_len,
-                top_logprobs_num=options.top_logprobs_num or 0,
-                request_id=branch.run.next_request_id(),
-                messages=messages,
-            )
-
-        with_text = bool(options.return_text_in_logprobs)
-        outputs = await _all_or_none(
-            self._one(branch, request(output), with_text, (branch.path, index), output) for output in range(num_outputs)
-        )
-        first = outputs[0]
-        branch.text.add_generated(first.text, first.kept_token_ids)
-        if num_outputs == 1:
-            self.slot.meta = first.meta()
-            self.slot.set(first.text)
-        else:
-            self.slot.meta = {**first.meta(), "outputs": [output.meta() for output in outputs]}
-            self.slot.set([output.text for output in outputs])
-        if self.slot.feed is not None:
-            self.slot.feed.close()
-
-    async def _one(
-        self, branch: Branch, request: GenerateRequest, with_text: bool, position: Position, number: int
+    @staticmethod
+    def _output(
+        branch: Branch, options: SamplingOptions, prompt: Prompt, stops: tuple[str, ...], seed: int | None
     ) -> Output:
-        output, run = Output(request, with_text), branch.run
+        run = branch.run
+        request = GenerateRequest(
+            prompt=prompt,
+            sampling=options.to_params(more_stops=stops, seed=seed),
+            stream=run.stream,
+            return_logprob=bool(options.return_logprob),
+            logprob_start_len=-1 if options.logprob_start_len is None else options.logprob_start_len,
+            top_logprobs_num=options.top_logprobs_num or 0,
+            request_id=run.next_request_id(),
+            messages=None if run.capabilities.free_text else branch.conversation.to_send(branch.text),
+        )
+        return Output(request, bool(options.return_text_in_logprobs))
+
+    async def _one(self, branch: Branch, output: Output, position: Position, number: int | None = None) -> None:
+        """Generate one output; number: which of several, None if it is the only one.  One coroutine for all there is
+        to do, since thousands of them wait at a time."""
+        run, feed = branch.run, None if number else self.slot.feed
+        branch.asks_for(self.node, self.node.name, position[1])
         if run.ahead is None:
-            source = run.backend.generate(request)
+            chunks = run.requests.generate(output.request)
         else:
-            source = run.ahead.generate(run.backend, request, position, number)
-        async with contextlib.aclosing(source) as chunks:
+            chunks = run.ahead.generate(run.requests, output.request, position, number or 0)
+        try:
             async for chunk in chunks:
                 output.add(chunk)
-                if number == 0 and self.slot.feed is not None:
+                if feed is not None:
                     delta = output.delta_meta(chunk)
-                    self.slot.feed.push(chunk.text, delta)
+                    feed.push(chunk.text, delta)
                     branch.show(chunk.text, delta)
                 if chunk.finish_reason is not None:
                     break
+        finally:
+            await chunks.aclose()
         output.check_finished()
-        return output
+        if number is None:
+            self._deliver(branch, output, output.meta(), output.text)
+
+    async def _many(self, branch: Branch, outputs: list[Output], position: Position) -> None:
+        await _all_or_none(self._one(branch, output, position, number) for number, output in enumerate(outputs))
+        meta = {**outputs[0].meta(), "outputs": [output.meta() for output in outputs]}
+        self._deliver(branch, outputs[0], meta, [output.text for output in outputs])
+
+    def _deliver(self, branch: Branch, first: Output, meta: dict[str, Any], value: str | list[str]) -> None:
+        branch.text.add_generated(first.text, first.kept_token_ids)
+        self.slot.meta = meta
+        self.slot.set(value)
+        if self.slot.feed is not None:
+            self.slot.feed.close()
 
     def abandon(self, error: BaseException) -> None:
         self.slot.fail(error)
 
 
-@dataclass
+@dataclass(slots=True)
 class Choose:
     node: Select
     slot: Slot
 
     async def perform(self, branch: Branch) -> None:
-        branch.asks_for(self.node, self.node.name)
         index = branch.num_nodes
+        branch.asks_for(self.node, self.node.name, index)
         branch.num_nodes += 1
         choices, method = self.node.choices, self.node.method
         prompt = branch.prompt()
         ahead = branch.run.ahead
         found = await ahead.scores(prompt, choices, (branch.path, index)) if ahead is not None else None
-        scores, unconditional = found or (await branch.run.backend.score(prompt, choices), [])
+        scores, unconditional = found or (await branch.run.requests.score(prompt, choices), [])
         if len(scores) != len(choices) or not all(score.logprobs for score in scores):
             raise BackendError(f"the backend scored {len(scores)} of {len(choices)} choices, or some without tokens")
         if method.needs_unconditional and not unconditional:
-            unconditional = await branch.run.backend.score(None, choices)
+            unconditional = await branch.run.requests.score(None, choices)
             if [len(alone.logprobs) for alone in unconditional] != [len(score.logprobs) for score in scores]:
                 raise BackendError("the backend scored other tokens without the prompt than after it")
         seed = _seed(self.node.seed, branch, index)
@@ -166,21 +174,29 @@ class Choose:
         self.slot.fail(error)
 
 
-@dataclass
+@dataclass(slots=True)
 class ForkOff:
     """Let the children start, once what they share is computed: several never prefill the same prefix side by side."""
 
     node: Fork
     children: list[Branch]
 
-    async def perform(self, branch: Branch) -> None:
-        branch.asks_for(self.node, None)
+    def perform(self, branch: Branch) -> Coroutine[Any, Any, None] | None:
         branch.num_nodes += 1
+        if len(self.children) > 1 and branch.text.length > branch.text.cached_length:
+            return self._after_commit(branch)
+        self._open(branch)
+        return None
+
+    async def _after_commit(self, branch: Branch) -> None:
+        branch.asks_for(self.node, None, branch.num_nodes - 1)
         ahead = branch.run.ahead
-        is_ahead = ahead is not None and await ahead.covers_fork(branch.path, branch.num_nodes)
-        if not is_ahead and len(self.children) > 1 and branch.text.length > branch.text.cached_length:
-            await branch.run.backend.commit(branch.prompt())
+        if ahead is None or not await ahead.covers_fork(branch.path, branch.num_nodes):
+            await branch.run.requests.commit(branch.prompt())
             branch.text.cached_length = branch.text.length
+        self._open(branch)
+
+    def _open(self, branch: Branch) -> None:
         for index, child in enumerate(self.children):
             if child.error is None:
                 child.open(branch, index)
@@ -198,7 +214,7 @@ class Written:
     messages: tuple[tuple[str, str], ...]
 
 
-@dataclass
+@dataclass(slots=True)
 class Append(_Quiet):
     """Append what other branches have written; generated tokens stay tokens."""
 
@@ -209,11 +225,11 @@ class Append(_Quiet):
         if branch.conversation.role is not None and self.written.messages:
             raise RoleError(f"a conversation can't be added inside an open {branch.conversation.role} role")
         branch.text.add_segments(self.written.segments)
-        branch.conversation.messages.extend(self.written.messages)
+        branch.conversation.messages += self.written.messages
         branch.show("".join(segment.text for segment in self.written.segments))
 
 
-@dataclass
+@dataclass(slots=True)
 class ScopeBegin(_Quiet):
     start: int = 0
 
@@ -221,7 +237,7 @@ class ScopeBegin(_Quiet):
         self.start = branch.text.length
 
 
-@dataclass
+@dataclass(slots=True)
 class ScopeEnd:
     """The variable of a scope is all text since its beginning."""
 
@@ -238,54 +254,51 @@ class ScopeEnd:
         self.slot.fail(error)
 
 
-@dataclass
-class Read:
-    """Look at the branch once everything before is done."""
+class Read(Promise):
+    """Look at the branch once everything before is done; a promise of what was seen."""
 
-    promise: Promise
-    look: Callable[[Branch], Any]
+    __slots__ = ("look",)
     node: Node | None = None
 
+    def __init__(self, look: Callable[[Branch], Any]) -> None:
+        super().__init__()
+        self.look = look
+
     def perform(self, branch: Branch) -> None:
-        self.promise.set(self.look(branch))
+        self.set(self.look(branch))
 
     def abandon(self, error: BaseException) -> None:
-        self.promise.fail(error)
+        self.fail(error)
 
 
-@dataclass
-class Finish:
-    """Everything submitted so far is done or abandoned.  last: nothing will follow."""
+class Finish(Promise):
+    """A promise, kept once everything submitted so far is done or abandoned.  last: nothing will follow."""
 
-    promise: Promise
-    branch: Branch
-    last: bool
+    __slots__ = ("_branch", "_last")
     node: Node | None = None
 
+    def __init__(self, branch: Branch, *, last: bool) -> None:
+        super().__init__()
+        self._branch, self._last = branch, last
+
     def perform(self, branch: Branch) -> None:
-        self._finish()
+        self.abandon(None)
 
-    def abandon(self, error: BaseException) -> None:
-        self._finish()
-
-    def _finish(self) -> None:
-        if self.last:
-            self.branch.settle()
-        self.promise.set()
+    def abandon(self, error: BaseException | None) -> None:
+        if self._last:
+            self._branch.settle()
+        self.set()
 
 
 def _seed(own: int | None, branch: Branch, index: int) -> int | None:
     return node_seed(own, branch.run.options.seed, branch.path, index)
 
 
-async def _all_or_none(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; the first error cancels the others, so that no request outlives its node."""
-    first, *others = coroutines
-    if not others:
-        return [await first]
-    tasks = [asyncio.ensure_future(each) for each in (first, *others)]
+async def _all_or_none(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """The first error cancels the others, so that no request outlives its node."""
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
     try:
-        return list(await asyncio.gather(*tasks))
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .backends.protocol import SamplingParams
@@ -50,17 +50,39 @@ class SamplingOptions:
 
     def over(self, base: SamplingOptions) -> SamplingOptions:
         """These options where they say something, `base` elsewhere."""
-        values = dict(base.__dict__)
-        values.update((name, value) for name, value in self.__dict__.items() if value is not None)
-        return SamplingOptions(**values)
+        known = _over.get((id(self), id(base)))
+        if known is None:
+            values = dict(base.__dict__)
+            values.update((name, value) for name, value in self.__dict__.items() if value is not None)
+            known = (self, base, SamplingOptions(**values))
+            _keep(_over, (id(self), id(base)), known)
+        return known[2]
 
     def to_params(self, *, more_stops: tuple[str, ...] = (), seed: int | None) -> SamplingParams:
         """What a backend samples with.  A stop that is there already is not added twice."""
-        values = {name: value for name, value in self.__dict__.items() if value is not None and name in _PARAMS}
-        stop = self.stop or ()
-        values["stop"] = stop + tuple(each for each in more_stops if each not in stop)
-        values["seed"] = seed
-        return SamplingParams(**values)
+        known = _params.get((id(self), more_stops))
+        if known is None:
+            values = {name: value for name, value in self.__dict__.items() if value is not None and name in _PARAMS}
+            stop = self.stop or ()
+            values["stop"] = stop + tuple(each for each in more_stops if each not in stop)
+            values["seed"] = None
+            known = (self, SamplingParams(**values))
+            _keep(_params, (id(self), more_stops), known)
+        return known[1] if seed is None else replace(known[1], seed=seed)
+
+
+# What was worked out is kept: ten thousand programs write the same few options, too many fields for each to be read,
+# laid over others and compared again.  By identity, which is quick; an entry holds what has the id.
+_read: dict[tuple[tuple[str, type[Any], Any], ...], SamplingOptions] = {}
+_over: dict[tuple[int, int], tuple[SamplingOptions, SamplingOptions, SamplingOptions]] = {}
+_params: dict[tuple[int, tuple[str, ...]], tuple[SamplingOptions, SamplingParams]] = {}
+_MOST_KEPT = 512
+
+
+def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()
+    kept[key] = value
 
 
 _PARAMS = frozenset(each.name for each in fields(SamplingParams))
@@ -74,18 +96,33 @@ or through bind."""
 
 def read_options(raw: Mapping[str, Any], where: object) -> SamplingOptions:
     """Check and freeze; None stands for not given.  Raises ArgumentError that names the argument, the value and
-    `where`."""
+    `where`.
+
+    The same plain values, given again, are the same object."""
+    given = {name: value for name, value in raw.items() if value is not None}
+    key = tuple(
+        [(name, type(value), value) for name, value in given.items()]
+    )  # the types: True equals 1, and is refused
+    plain = all(kind in _PLAIN for _, kind, _ in key)
+    if plain:
+        known = _read.get(key)
+        if known is not None:
+            return known
     values: dict[str, Any] = {}
-    for name, value in raw.items():
-        if value is None:
-            continue
+    for name, value in given.items():
         try:
             values[name] = _READERS[name](value)
         except _Wanted as wanted:
             raise ArgumentError(f"{_SHOWN.get(name, name)}: got {value!r}, wanted {wanted} (in {where})") from None
     if values.get("top_logprobs_num"):
         values.setdefault("return_logprob", True)
-    return SamplingOptions(**values)
+    options = SamplingOptions(**values)
+    if plain:
+        _keep(_read, key, options)
+    return options
+
+
+_PLAIN = frozenset({int, float, str, bool})
 
 
 def node_seed(own: int | None, base: int | None, path: tuple[int, ...], index: int) -> int | None:

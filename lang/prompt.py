@@ -5,7 +5,7 @@ Here: constant text merged, generated token ids kept beside their text, position
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .backends.protocol import PromptPart
 
@@ -23,23 +23,25 @@ class Segment(NamedTuple):
 class BranchText:
     """Grows at its end only."""
 
-    __slots__ = ("_segments", "_tail", "cached_length", "length")
+    __slots__ = ("_num_loose", "_parts", "_prompt", "cached_length", "length")
 
-    def __init__(self, segments: tuple[Segment, ...] = (), cached_length: int = 0) -> None:
-        self._segments: list[Segment] = list(segments)
-        self._tail: list[str] = []  # constant text not yet merged, so that adding many short strings stays linear
-        self.length = sum(len(segment.text) for segment in segments)  # characters
-        self.cached_length = cached_length  # characters whose keys and values a backend has computed for this branch
+    def __init__(self) -> None:
+        self._parts: list[Segment | str] = []  # constant text as it is
+        self._num_loose = 0  # texts at the end that are not merged yet, so that adding many stays linear
+        self._prompt: tuple[PromptPart, ...] = ()  # the last one
+        self.length = 0  # characters
+        self.cached_length = 0  # of them, those whose keys and values a backend has computed for this branch
 
     def add_constant(self, text: str) -> None:
-        self._tail.append(text)
-        self.length += len(text)
+        if text:
+            self._parts.append(text)
+            self._num_loose += 1
+            self.length += len(text)
 
     def add_generated(self, text: str, token_ids: tuple[int, ...] | None) -> None:
         """Text that a model produced: its own part, so that its tokens stay what they were."""
         if text:
-            self._merge_tail()
-            self._segments.append(Segment(text, token_ids or None, False))
+            self._merged().append(Segment(text, token_ids or None, False))
             self.length += len(text)
         self.cached_length = self.length
 
@@ -48,17 +50,14 @@ class BranchText:
             if segment.constant:
                 self.add_constant(segment.text)
             else:
-                self._merge_tail()
-                self._segments.append(segment)
+                self._merged().append(segment)
                 self.length += len(segment.text)
 
     def segments(self, start: int = 0) -> tuple[Segment, ...]:
         """What lies at and after character `start`; a segment cut by it keeps its text only."""
-        self._merge_tail()
-        if start == 0:
-            return tuple(self._segments)
         found, position = [], 0
-        for segment in self._segments:
+        for part in self._merged():
+            segment = Segment(part) if isinstance(part, str) else part
             end = position + len(segment.text)
             if end > start:
                 cut = max(start - position, 0)
@@ -67,22 +66,31 @@ class BranchText:
         return tuple(found)
 
     def text(self, start: int = 0) -> str:
-        return "".join(segment.text for segment in self.segments(start))
+        text = "".join([part if isinstance(part, str) else part.text for part in self._merged()])
+        return text[start:] if start else text
 
     def prompt(self) -> tuple[PromptPart, ...]:
-        self._merge_tail()
-        return tuple(segment.token_ids if segment.token_ids is not None else segment.text for segment in self._segments)
+        """Most of it is that of the prompt before, so that a program of many gens stays near linear."""
+        parts, known = self._merged(), self._prompt
+        if known and known[-1] is not parts[len(known) - 1]:  # a text that has grown, or the ids of a segment
+            known = known[:-1]
+        new = [part if isinstance(part, str) else part.token_ids or part.text for part in parts[len(known) :]]
+        self._prompt = (*known, *new)
+        return self._prompt
 
     def copy(self) -> BranchText:
-        return BranchText(self.segments(), self.cached_length)
+        other = BranchText()
+        other._parts, other._prompt = list(self._merged()), self._prompt
+        other.length, other.cached_length = self.length, self.cached_length
+        return other
 
-    def _merge_tail(self) -> None:
-        if not self._tail:
-            return
-        text = "".join(self._tail)
-        self._tail.clear()
-        if not text:
-            return
-        if self._segments and self._segments[-1].constant:
-            text = self._segments.pop().text + text
-        self._segments.append(Segment(text))
+    def _merged(self) -> list[Segment | str]:
+        """The parts, no two texts in a row."""
+        if self._num_loose > 1 or (self._num_loose and len(self._parts) > 1):
+            parts: list[Any] = self._parts
+            first = len(parts) - self._num_loose
+            if first and isinstance(parts[first - 1], str):
+                first -= 1
+            parts[first:] = ["".join(parts[first:])]
+        self._num_loose = 0
+        return self._parts

@@ -28,6 +28,18 @@ class Shared:
     """What all handles of one branch share; when the last of them is gone nobody can read the branch, and it is
     cancelled."""
 
+    __slots__ = (
+        "__weakref__",
+        "_parent",
+        "body_error",
+        "branch",
+        "closed",
+        "num_unnamed",
+        "return_value",
+        "roles",
+        "slots",
+    )
+
     def __init__(
         self, branch: Branch, slots: dict[str, Slot], roles: RoleTracker, *, parent: Shared | None = None
     ) -> None:
@@ -54,9 +66,9 @@ class Shared:
     def end(self, why: str) -> Promise:
         """Nothing more will be added; done when all is."""
         self.closed = why
-        promise = Promise()
-        self.branch.submit(Finish(promise, self.branch, last=True))
-        return promise
+        ended = Finish(self.branch, last=True)
+        self.branch.ask(ended)
+        return ended
 
 
 class StateReader:
@@ -100,9 +112,9 @@ class StateReader:
     def sync(self) -> None:
         """Wait until everything added so far is done or has failed."""
         self._run_body(None)
-        promise = Promise()
-        self._shared.branch.submit(Finish(promise, self._shared.branch, last=False))
-        self._until_done(promise)
+        done = Finish(self._shared.branch, last=False)
+        self._shared.branch.ask(done)
+        self._until_done(done)
 
     def error(self) -> BaseException | None:
         """What went wrong, once everything added so far is done; None if nothing did."""
@@ -242,9 +254,9 @@ class StateReader:
 
     def _read(self, look: Callable[[Branch], Any]) -> Any:
         self._run_body(None)
-        promise = Promise()
-        self._shared.branch.submit(Read(promise, look))
-        return self._get(promise)
+        read = Read(look)
+        self._shared.branch.ask(read)
+        return self._get(read)
 
     def _get(self, promise: Promise) -> Any:
         self._until_done(promise)

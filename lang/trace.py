@@ -230,12 +230,14 @@ class TracedBranch(Branch):
         if isinstance(operation, str):
             self._write(str.__str__(operation), caller_line())  # plain: a traced text refuses to be measured
         elif isinstance(operation, Finish):
-            operation.promise.set()
+            operation.set()
         elif isinstance(operation, Read):
-            operation.promise.set(self.tracer.placeholders.traced(operation.look(self)))
+            operation.set(self.tracer.placeholders.traced(operation.look(self)))
         else:
             self.tracer.check_open()
             _take(self, operation)
+
+    ask = submit
 
     # ---- what was submitted
 
@@ -304,7 +306,7 @@ class TracedBranch(Branch):
         for segment in operation.written.segments:
             self._keep_text(segment.text, source, as_tokens=not segment.constant)
         self.text.add_segments(operation.written.segments)
-        self.conversation.messages.extend(operation.written.messages)
+        self.conversation.messages += operation.written.messages
 
     def take_scope_begin(self, operation: ScopeBegin) -> None:
         operation.perform(self)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,14 +21,15 @@ import greenlet  # type: ignore[import-untyped, unused-ignore]  # no stubs are p
 __all__ = ["ProgramGreenlet", "Promise", "first_of", "run_async", "until_done", "until_done_async", "wait"]
 
 _UNSET: Any = object()
+_first_callback = threading.RLock()
 
 
 class Promise:
     """Set once, by any thread; callbacks run in the thread that sets it.
 
-    No locks: list.append and list.pop are atomic, and both sides empty the same list, so every callback runs exactly
-    once.  A lock could deadlock, since a garbage collection inside the locked region may run code that comes back
-    here."""
+    Hardly any locks: list.append and list.pop are atomic, and both sides empty the same list, so every callback runs
+    exactly once.  The list is there from the first callback on, since most promises never have one and ten thousand
+    programs have many promises; only making it takes a lock, one that a garbage collection there may take again."""
 
     __slots__ = ("_callbacks", "_error", "_value", "done")
 
@@ -35,7 +37,7 @@ class Promise:
         self.done = False
         self._value: Any = _UNSET
         self._error: BaseException | None = None
-        self._callbacks: list[Callable[[], object]] = []
+        self._callbacks: list[Callable[[], object]] | None = None
 
     def set(self, value: Any = None) -> None:
         if not self.done:
@@ -59,19 +61,28 @@ class Promise:
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Called once when done; at once if it is done already."""
-        self._callbacks.append(callback)
+        callbacks = self._callbacks
+        if callbacks is None:
+            new: list[Callable[[], object]] = []
+            with _first_callback:
+                callbacks = self._callbacks
+                if callbacks is None:
+                    callbacks = self._callbacks = new
+        callbacks.append(callback)
         if self.done:
-            self._call()
+            self._call(callbacks)
 
     def _finish(self) -> None:
-        self.done = True
-        self._call()
+        self.done = True  # first: whoever adds a callback from here on calls it
+        if self._callbacks is not None:
+            self._call(self._callbacks)
 
-    def _call(self) -> None:
-        while True:
+    @staticmethod
+    def _call(callbacks: list[Callable[[], object]]) -> None:
+        while callbacks:
             try:
-                callback = self._callbacks.pop()
-            except IndexError:
+                callback = callbacks.pop()
+            except IndexError:  # another thread took it
                 return
             callback()
 
@@ -91,9 +102,11 @@ class ProgramGreenlet(greenlet.greenlet):  # type: ignore[misc, unused-ignore]
     No frame of the body may hold the greenlet itself: what a suspended stack holds is invisible to the garbage
     collector."""
 
+    __slots__ = ("_thread", "outcome")
+
     def __init__(self, body: Callable[[], Any]) -> None:
         self.outcome = Promise()  # what the body returned or raised
-        super().__init__(_runner(body, self.outcome))
+        super().__init__(functools.partial(_run, body, self.outcome))
         self.gr_context = contextvars.copy_context()
         self._thread = threading.get_ident()
 
@@ -114,15 +127,12 @@ class ProgramGreenlet(greenlet.greenlet):  # type: ignore[misc, unused-ignore]
         return self._thread == threading.get_ident()
 
 
-def _runner(body: Callable[[], Any], outcome: Promise) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            outcome.set(body())
-        except (Exception, greenlet.GreenletExit) as error:
-            outcome.fail(error)
-        # KeyboardInterrupt and SystemExit go on into the parent, which is the user's thread
-
-    return run
+def _run(body: Callable[[], Any], outcome: Promise) -> None:
+    try:
+        outcome.set(body())
+    except (Exception, greenlet.GreenletExit) as error:
+        outcome.fail(error)
+    # KeyboardInterrupt and SystemExit go on into the parent, which is the user's thread
 
 
 def until_done(promise: Promise) -> None:
@@ -134,9 +144,10 @@ def until_done(promise: Promise) -> None:
             del current
             parent.switch(promise)
         else:
-            event = threading.Event()
-            promise.add_callback(event.set)
-            event.wait()
+            there = threading.Lock()  # an Event would be a lock and four objects more
+            there.acquire()
+            promise.add_callback(there.release)
+            there.acquire()
 
 
 def wait(promise: Promise) -> Any:

@@ -99,7 +99,8 @@ class Place(NamedTuple):
 
 
 asked_from: ContextVar[Place | None] = ContextVar("forktree_asked_from", default=None)
-"""The node for which a backend is being called; each branch's task has its own."""
+"""The node for which a backend is being called; each branch's task has its own.  Known only to a backend whose
+`wants_places` is True: ten thousand waiting programs would keep as many for nothing."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class SamplingParams:
         return values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One output to generate.  `stream` says that somebody reads along: without it a backend may answer in one
     chunk."""
@@ -247,7 +248,11 @@ class Backend(Protocol):
     is retried.
 
     Cancelling the task that awaits a call, or closing the generator of `generate`, ends the request on the other side
-    too."""
+    too.
+
+    Two attributes it may have besides: `max_in_flight`, an int, is how many requests it wants at a time at most, and
+    more wait their turn in front of it (lang/admission.py); without it, or where it is None, it gets all there are.
+    `wants_places` says that it reads `asked_from`."""
 
     @property
     def capabilities(self) -> Capabilities: ...

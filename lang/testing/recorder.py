@@ -42,6 +42,8 @@ def record(path: str | Path, backend: object) -> RecordingBackend:
 class RecordingBackend:
     """A Backend that passes everything on.  Use it in a `with` block, or call close()."""
 
+    wants_places = True
+
     def __init__(self, path: str | Path, backend: Backend) -> None:
         self.path, self.backend = Path(path), backend
         self._file = open(self.path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115  # closed by close()
@@ -66,6 +68,10 @@ class RecordingBackend:
     @property
     def capabilities(self) -> Capabilities:
         return self.backend.capabilities
+
+    @property
+    def max_in_flight(self) -> int | None:
+        return getattr(self.backend, "max_in_flight", None)
 
     async def model_info(self) -> ModelInfo:
         info = await self.backend.model_info()

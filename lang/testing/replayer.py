@@ -64,6 +64,8 @@ def replay(path: str | Path, strict: bool = True) -> ReplayBackend:
 class ReplayBackend:
     """A Backend on a recording.  `unused` are the recorded lines that nobody has asked for."""
 
+    wants_places = True
+
     def __init__(self, path: str | Path, strict: bool) -> None:
         self.path, self.strict = Path(path), strict
         header, lines = read_recording(path)

@@ -91,6 +91,8 @@ class ScriptedBackend:
 
     What it was asked is in `requests`, `prompts`, `scored`, `committed` and `log`."""
 
+    wants_places = True
+
     script: Script = "ok"
     choices: Choices | None = None
     scores: Callable[[str, str], Sequence[float]] | None = None
