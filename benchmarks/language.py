@@ -107,20 +107,23 @@ def report(s: ft.ProgramState, topic: str) -> str:
 # ---- many programs at once
 
 
-def run_all(way: str, num_programs: int, backend: TimedBackend) -> list[ft.ProgramState]:
-    items = [{"topic": f"subject {index}"} for index in range(num_programs)]
+def topics(num_programs: int) -> list[dict[str, str]]:
+    return [{"topic": f"subject {index}"} for index in range(num_programs)]
+
+
+def run_all(way: str, items: list[dict[str, str]], backend: TimedBackend) -> list[ft.ProgramState]:
     if way == "run_batch":
-        states: list[ft.ProgramState] = report.run_batch(items, num_threads=num_programs, backend=backend)
+        states: list[ft.ProgramState] = report.run_batch(items, num_threads=len(items), backend=backend)
         return states
-    return asyncio.run(report.arun_batch(items, num_threads=num_programs, backend=backend))
+    return asyncio.run(report.arun_batch(items, num_threads=len(items), backend=backend))
 
 
 def crowd(way: str, num_programs: int) -> dict[str, float]:
     """Wall and CPU seconds, and the most threads there were on top of the two that every program has."""
-    backend = TimedBackend(LATENCY_S)
+    backend, items = TimedBackend(LATENCY_S), topics(num_programs)
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
-    states = run_all(way, num_programs, backend)
+    states = run_all(way, items, backend)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     finished = sum(state.ret_value == "okok" for state in states)
     assert finished == num_programs, f"{finished} of {num_programs} programs finished"
@@ -160,7 +163,8 @@ def resident_bytes() -> int:
 
 def print_memory(way: str, at: str, num_programs: int) -> None:
     """Bytes per program, once each waits for its first output, or for those of both branches."""
-    run_all(way, 10, TimedBackend())  # what every process has once
+    run_all(way, topics(10), TimedBackend())  # what every process has once
+    items = topics(num_programs)
     num_held, held_length = (num_programs, OUTLINE_TOKENS) if at == "gen" else (2 * num_programs, PART_TOKENS)
     backend = TimedBackend(held_length=held_length)
     measured: list[int] = []
@@ -176,7 +180,7 @@ def print_memory(way: str, at: str, num_programs: int) -> None:
     before = resident_bytes()
     watcher = threading.Thread(target=watch)
     watcher.start()
-    states = run_all(way, num_programs, backend)
+    states = run_all(way, items, backend)
     watcher.join()
     assert all(state.ret_value == "okok" for state in states)
     print(json.dumps({"bytes": (measured[0] - before) / num_programs}))
@@ -311,7 +315,7 @@ def main() -> None:
 
     figures: dict[str, object] = {"runs": arguments.runs, "bars": BARS}
     rows = []
-    run_all("run_batch", 100, TimedBackend())
+    run_all("run_batch", topics(100), TimedBackend())
     for way in ("run_batch", "arun_batch"):
         measured = [crowd(way, num_programs) for _ in runs]
         found = {name: spread([each[name] for each in measured]) for name in measured[0]}

@@ -17,7 +17,8 @@ from contextlib import aclosing
 from hashlib import blake2b
 from typing import Any
 
-from .backends.protocol import Backend, Chunk, GenerateRequest, ProgramBackend, ProgramCall, ProgramNews, Prompt, Score
+from .admission import Requests
+from .backends.protocol import Chunk, GenerateRequest, ProgramBackend, ProgramCall, ProgramNews, Prompt, Score
 from .loop import loop_thread
 from .plan import Plan, Position
 
@@ -130,7 +131,7 @@ class AheadOfRun:
         return bool(self._news)
 
     async def generate(
-        self, backend: Backend, request: GenerateRequest, position: Position, output: int
+        self, backend: Requests, request: GenerateRequest, position: Position, output: int
     ) -> AsyncGenerator[Chunk, None]:
         """The chunks of one output: those that came ahead, if they answer this request, else the backend's own."""
         node = self._node("gen", position, lambda more: _same_sampling(more, request, output))

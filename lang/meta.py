@@ -19,7 +19,7 @@ class Output:
 
     def __init__(self, request: GenerateRequest, with_text: bool) -> None:
         self.request, self._with_text = request, with_text
-        self._chunks: list[Chunk] = []
+        self._chunks: list[Chunk] | None = None  # while it waits for the first
         self._num_logprobs = 0
         self.kept_token_ids: tuple[int, ...] | None = None
         self._finish: dict[str, Any] | None = None
@@ -27,9 +27,11 @@ class Output:
 
     @property
     def text(self) -> str:
-        return "".join([chunk.text for chunk in self._chunks])
+        return "".join([chunk.text for chunk in self._chunks or ()])
 
     def add(self, chunk: Chunk) -> None:
+        if self._chunks is None:
+            self._chunks = []
         self._chunks.append(chunk)
         self._num_logprobs += len(chunk.logprobs)
         self._usage = chunk.usage
@@ -51,12 +53,14 @@ class Output:
         """Of the whole output."""
         meta = self._counts()
         meta["text"] = self.text
-        meta["output_ids"] = [token_id for chunk in self._chunks for token_id in chunk.token_ids]
+        meta["output_ids"] = [token_id for chunk in self._chunks or () for token_id in chunk.token_ids]
         if self.request.return_logprob:
-            meta.update(self._logprob_lists("output", [each for chunk in self._chunks for each in chunk.logprobs]))
+            meta.update(
+                self._logprob_lists("output", [each for chunk in self._chunks or () for each in chunk.logprobs])
+            )
             meta["output_token_logprobs_length"] = self._num_logprobs
             if self.request.logprob_start_len >= 0:
-                of_prompt = [each for chunk in self._chunks for each in chunk.prompt_logprobs]
+                of_prompt = [each for chunk in self._chunks or () for each in chunk.prompt_logprobs]
                 meta.update(self._logprob_lists("input", of_prompt))
         return meta
 

@@ -107,11 +107,11 @@ class ProgramGreenlet(greenlet.greenlet):  # type: ignore[misc, unused-ignore]
     def __init__(self, body: Callable[[], Any]) -> None:
         self.outcome = Promise()  # what the body returned or raised
         super().__init__(functools.partial(_run, body, self.outcome))
-        self.gr_context = contextvars.copy_context()
+        self.gr_context = contextvars.copy_context()  # type: ignore[misc, unused-ignore]  # greenlet's own
         self._thread = threading.get_ident()
 
     def resume(self) -> Promise | None:
-        self.parent = greenlet.getcurrent()
+        self.parent = greenlet.getcurrent()  # type: ignore[misc, unused-ignore]
         waits_for: Promise | None = self.switch()
         return None if self.dead else waits_for
 
