@@ -84,7 +84,10 @@ def _path_in_wheel(path: Path) -> str:
 
 
 IMPORT_NAMES = {"pyzmq": "zmq", "prometheus-client": "prometheus_client"}
-OPTIONAL = {"pydantic"}  # looked at only where the user's own program hands one of its classes over
+OPTIONAL = {
+    "pydantic",  # looked at only where the user's own program hands one of its classes over
+    "uvloop",  # of the engine's; lang's loop is quicker with it and the same without
+}
 
 
 def declared(requirements: list[str]) -> set[str]:

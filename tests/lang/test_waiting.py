@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from functools import partial
@@ -148,9 +150,6 @@ def test_a_feed_loses_no_piece_between_looking_and_waiting() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_process_starts_its_own_loop() -> None:
     """In an interpreter of its own, since forking one with threads warns."""
-    import subprocess
-    import sys
-
     code = """
 import os, warnings
 warnings.simplefilter("ignore")
@@ -164,6 +163,25 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+@pytest.mark.slow
+def test_without_uvloop_the_background_loop_is_asyncios_own() -> None:
+    code = """
+import asyncio, sys
+sys.modules["uvloop"] = None  # as if it were not installed
+import forktree as ft
+from forktree.lang.loop import loop_thread
+from tests.support.scripted_backend import ScriptedBackend
+
+async def kind():
+    return type(asyncio.get_running_loop()).__module__
+
+program = ft.function(lambda s: s.__iadd__("a" + ft.gen("x")))
+assert [state.text() for state in program.run_batch([{}] * 3, backend=ScriptedBackend())] == ["aok"] * 3
+assert loop_thread().call(kind()).startswith("asyncio.")
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=30)
 
 
 def test_many_posts_wake_the_loop_in_order() -> None:
