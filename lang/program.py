@@ -35,7 +35,7 @@ __all__ = ["Program", "function"]
 
 T = TypeVar("T")
 
-_AUTO_IN_FLIGHT = 1024  # programs of a batch at a time; the backend queues what it can't run yet
+_AUTO_IN_FLIGHT = 1024  # programs of a batch at a time, on a backend that does not say how much it takes
 _RUN_ARGUMENTS = OF_A_RUN | {"stream", "use_thread"}
 
 
@@ -212,15 +212,15 @@ class Program:
     ) -> Any:
         """Run once per item (a dict of arguments, or a tuple by position) and return the states in that order.
 
-        num_threads      how many programs are in flight at once ("auto": 1024); there is no thread each, the name is
-                         SGLang's
+        num_threads      how many programs are in flight at once; there is no thread each, the name is SGLang's.
+                         "auto": twice as many as the backend takes requests at a time, 1024 if it does not say
         generator_style  an iterator instead, in order, each state as soon as it and those before it are done
         return_errors    failed programs come back as states that hold their error, as state.error(); without it
                          BatchErrors is raised, once all have ended, with every error and every state.
                          generator_style raises a program's error in its place
         """
-        limit = _in_flight(num_threads)
         calls = self._calls(batch_kwargs, options)
+        limit = _in_flight(num_threads, calls)
         if self.is_async:
             if generator_style:
                 raise _refusal(
@@ -244,8 +244,8 @@ class Program:
         **options: Any,
     ) -> list[ProgramState]:
         """run_batch, for coroutines."""
-        limit = _in_flight(num_threads)
         calls = self._calls(batch_kwargs, options)
+        limit = _in_flight(num_threads, calls)
         loop_thread().refuse_own_thread()
         return await arun_all(self, calls, limit, return_errors)
 
@@ -345,9 +345,12 @@ def _refusal(message: str) -> ArgumentError:
     return ArgumentError(f"{message} (at {caller_line()})")
 
 
-def _in_flight(num_threads: object) -> int:
+def _in_flight(num_threads: object, calls: Sequence[Call]) -> int:
+    """How many programs run at a time.  "auto" is twice what their backend takes: while half of them wait for it, the
+    others have something for it, and none comes back to a prefix that is long out of the cache."""
     if num_threads == "auto":
-        return _AUTO_IN_FLIGHT
+        bound = getattr(calls[0].run.backend, "max_in_flight", None) if calls else None
+        return _AUTO_IN_FLIGHT if bound is None else 2 * int(bound)
     if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
         raise _refusal(f'num_threads: got {num_threads!r}, wanted "auto" or 1 or more programs at a time')
     return num_threads

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BackendOnFirstUse", "LocalBackend", "Runtime"]
 
+_QUEUED_PER_RUNNING = 8  # requests sent to an engine for each that it can run at a time
+
 
 class LocalBackend:
     """A Backend on an Engine that somebody else starts and closes."""
@@ -47,6 +49,13 @@ class LocalBackend:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+
+    @property
+    def max_in_flight(self) -> int:
+        """Enough that a policy has something to choose from whenever one ends, and never so many that the engine
+        refuses one."""
+        config = self.engine.config
+        return min(_QUEUED_PER_RUNNING * config.max_running_requests, config.max_queued_requests)
 
     async def model_info(self) -> ModelInfo:
         info = self.engine.info
@@ -230,6 +239,14 @@ class BackendOnFirstUse:
     def __init__(self, start: Callable[[], Engine]) -> None:
         self._start = start
         self._started: Promise | None = None
+
+    @property
+    def max_in_flight(self) -> int:
+        """The engine's, once that is known; until then few enough for any."""
+        started = self._started
+        if started is None or not started.done or started.error is not None:
+            return _QUEUED_PER_RUNNING
+        return int(started.result().max_in_flight)
 
     @property
     def used(self) -> bool:

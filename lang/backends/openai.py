@@ -125,6 +125,7 @@ class OpenAI:
         self._extensions = _extension_fields(extensions)
         self._echo, self._continues_turn = echo, continues_turn
         self.capabilities = self._find_capabilities(base_url)
+        self.max_in_flight = max_connections
         self._http = HttpClient(
             base_url,
             api_key=api_key,

@@ -45,6 +45,7 @@ class SGLangEndpoint:
         connect_timeout: float | None = 10.0,
         max_connections: int = 256,
     ) -> None:
+        self.max_in_flight = max_connections
         self._http = HttpClient(
             base_url,
             api_key=api_key,

@@ -12,6 +12,7 @@ import pytest
 
 import forktree as ft
 from forktree.lang.nodes import Concat, Gen, Select
+from forktree.lang.options import SamplingOptions
 from tests.support.scripted_backend import ScriptedBackend
 
 
@@ -229,3 +230,25 @@ def test_what_lang_can_see_of_these_is_checked_where_it_is_written(arguments: An
     assert isinstance(caught.value, (ft.ArgumentError, ft.ConstraintError))
     assert message in str(caught.value)
     assert "test_api.py:" in str(caught.value)
+
+
+def gen_node(**options: Any) -> Gen:
+    node = ft.gen("x", **options)
+    assert isinstance(node, Gen)
+    return node
+
+
+def test_options_that_were_read_once_are_the_same_object_and_their_types_still_count() -> None:
+    first, second = gen_node(max_tokens=1, temperature=0.0), gen_node(max_tokens=1, temperature=0.0)
+    assert first.options is second.options
+    with pytest.raises(ft.ArgumentError, match="max_tokens: got True"):
+        ft.gen("x", max_tokens=True, temperature=0.0)
+    assert gen_node(max_tokens=1, stop="a").options != gen_node(max_tokens=1, stop=["a", "b"]).options
+
+
+def test_the_same_options_over_those_of_other_runs_are_those_of_the_run_they_are_in() -> None:
+    node = gen_node(max_tokens=3)
+    for run in (SamplingOptions(temperature=0.5, max_new_tokens=9), SamplingOptions(temperature=0.25)) * 2:
+        assert (node.options.over(run).temperature, node.options.over(run).max_new_tokens) == (run.temperature, 3)
+    params = [node.options.to_params(more_stops=stops, seed=seed) for stops, seed in (((), 1), (("a",), None), ((), 2))]
+    assert [(each.stop, each.seed) for each in params] == [((), 1), (("a",), None), ((), 2)]

@@ -6,11 +6,13 @@ import asyncio
 import gc
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 import forktree as ft
 from forktree.lang.backends.protocol import Prompt, Score
+from forktree.lang.loop import loop_thread
 from tests.support.scripted_backend import HANG, Reply, ScriptedBackend, wait_until
 
 SOON = 0.02  # seconds
@@ -186,12 +188,15 @@ def test_a_program_may_go_on_without_the_model_after_its_deadline() -> None:
 
 
 def test_time_limits_that_are_kept_leave_no_timers_behind() -> None:
-    def num_timers() -> int:
-        """Of whichever event loop: asyncio's handles and uvloop's have this name."""
+    async def count() -> int:
+        """On the loop, after what was posted to it.  asyncio's handles and uvloop's have this name."""
         handles = [each for each in gc.get_objects() if type(each).__name__ == "TimerHandle"]
         return len([each for each in handles if not each.cancelled()])
 
-    gc.collect()
+    def num_timers() -> Any:
+        gc.collect()
+        return loop_thread().call(count())
+
     before = num_timers()
     started = time.monotonic()
     ft.function(lambda s: s.__iadd__(ft.gen("x", timeout=1000))).run(backend=ScriptedBackend(), timeout=1000)
