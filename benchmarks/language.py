@@ -268,6 +268,35 @@ def primitive(count: int, per_call: int, body: Callable[[ft.ProgramState, int], 
     return (time.process_time() - cpu) / (count * per_call) * 1e6
 
 
+def gens_of_a_hundred(num_gens: int = 20) -> float:
+    """Microseconds of CPU per gen submitted and read, where a hundred programs take turns."""
+
+    def program(s: ft.ProgramState) -> None:
+        for index in range(num_gens):
+            gen(s, index)
+
+    backend = TimedBackend()
+    gc.collect()
+    cpu = time.process_time()
+    ft.function(program).run_batch([{}] * 100, backend=backend)
+    return (time.process_time() - cpu) / (100 * num_gens) * 1e6
+
+
+def bare_hop(count: int = 1000) -> float:
+    """Microseconds of CPU for a coroutine that does nothing, run by another thread's event loop and waited for."""
+
+    async def nothing() -> None:
+        return None
+
+    cpu = time.process_time()
+    for _ in range(count):
+        asyncio.run_coroutine_threadsafe(nothing(), hop_loop).result()
+    return (time.process_time() - cpu) / count * 1e6
+
+
+hop_loop = asyncio.new_event_loop()
+
+
 @ft.function
 def thousand_in_a_row(s: ft.ProgramState) -> None:
     for index in range(1000):
@@ -336,12 +365,18 @@ def main() -> None:
     print_table(workload, ["", "min", "median", "max", "bar"], rows)
 
     costs = {name: spread([primitive(*each) for _ in runs]) for name, each in PRIMITIVES.items()}
+    costs["gen, submitted and read, 100 programs"] = spread([gens_of_a_hundred() for _ in runs])
+    threading.Thread(target=hop_loop.run_forever, daemon=True).start()
+    hop = spread([bare_hop() for _ in runs])
     print_table(
-        "µs of CPU per primitive, one program alone, requests answered at once",
+        "µs of CPU per primitive, requests answered at once, one program alone where nothing else is said",
         ["", "min", "median", "max", "bar"],
-        [row(name, found, 60.0, 1) for name, found in costs.items()],
+        [
+            *(row(name, found, 60.0, 1) for name, found in costs.items()),
+            row("asyncio's own hop and back", hop, digits=1),
+        ],
     )
-    figures["primitives_us"] = costs
+    figures |= {"primitives_us": costs, "bare_hop_us": hop}
 
     wholes = {
         "1,000 gens in a row": spread([whole(thousand_in_a_row) for _ in runs]),
