@@ -29,6 +29,7 @@ from .graph import (
     VariableNode,
 )
 from .options import SamplingOptions, node_seed
+from .passes import depth_first_order
 
 __all__ = ["MergedPlan", "Plan", "PlannedNode", "Position", "make_plan", "merge_plans"]
 
@@ -239,7 +240,7 @@ def _merged(plans: Sequence[Plan], runs: Sequence[int]) -> MergedPlan:
                 for values, text in zip(arguments, texts, strict=True):
                     values[name] = text[len(shared) :]
         nodes.append(replace(node, pieces=tuple(pieces)))
-    order = sorted(range(len(plans)), key=lambda each: tuple(arguments[each].values()))
+    order = depth_first_order([tuple(values.values()) for values in arguments])
     return MergedPlan(
         Plan(tuple(nodes), plans[0].whole),
         tuple(runs[each] for each in order),
