@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os.path import commonprefix
 from typing import Any
 
 from .backends.protocol import SamplingParams
@@ -33,10 +32,12 @@ __all__ = [
     "CriticalPath",
     "NextUse",
     "call_dependencies",
+    "common_beginning",
     "critical_path",
     "depth_first_order",
     "forks_to_warm",
     "merge_constant_text",
+    "most_new_tokens",
     "next_uses",
     "shared_prefix",
     "unread_variables",
@@ -94,7 +95,7 @@ def shared_prefix(graphs: Sequence[PrefixGraph]) -> tuple[GraphNode, ...]:
             found.append(first)
             continue
         texts = [node.text for node in nodes if isinstance(node, TextNode)]
-        common = commonprefix(texts) if len(texts) == len(nodes) else ""
+        common = common_beginning(texts) if len(texts) == len(nodes) else ""
         if isinstance(first, TextNode) and common:
             found.append(replace(first, text=common))
         break
@@ -105,6 +106,12 @@ def _meaning(node: GraphNode) -> tuple[Any, ...]:
     """A node but for where it stands."""
     fields = (each.name for each in dataclasses.fields(node) if each.name not in ("id", "source"))
     return (node.kind, *(getattr(node, name) for name in fields))
+
+
+def common_beginning(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)  # in order of text, so that all others lie between them
+    length = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), None)
+    return first[:length] if length is not None else first
 
 
 def depth_first_order(paths: Sequence[Sequence[str]]) -> list[int]:

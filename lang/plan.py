@@ -29,7 +29,7 @@ from .graph import (
     VariableNode,
 )
 from .options import SamplingOptions, node_seed
-from .passes import depth_first_order
+from .passes import common_beginning, depth_first_order
 
 __all__ = ["MergedPlan", "Plan", "PlannedNode", "Position", "make_plan", "merge_plans"]
 
@@ -231,7 +231,7 @@ def _merged(plans: Sequence[Plan], runs: Sequence[int]) -> MergedPlan:
                 pieces.append(piece)
                 continue
             texts = [plan.nodes[i].pieces[at] for plan in plans]
-            shared = _common_beginning(texts)
+            shared = common_beginning(texts)
             if shared:
                 pieces.append(shared)
             if any(len(text) > len(shared) for text in texts):
@@ -246,9 +246,3 @@ def _merged(plans: Sequence[Plan], runs: Sequence[int]) -> MergedPlan:
         tuple(runs[each] for each in order),
         tuple(arguments[each] for each in order),
     )
-
-
-def _common_beginning(texts: Sequence[str]) -> str:
-    first, last = min(texts), max(texts)  # in order of text, so that all others lie between them
-    length = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), None)
-    return first[:length] if length is not None else first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise, permutations
-from os.path import commonprefix
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from forktree.lang.graph import PrefixGraph
 from forktree.lang.passes import (
     NextUse,
     call_dependencies,
+    common_beginning,
     critical_path,
     depth_first_order,
     forks_to_warm,
@@ -149,7 +149,7 @@ def test_no_order_has_more_in_common_between_neighbours_than_the_depth_first_one
     texts = ["".join(chance.choices("ab", k=chance.randrange(5))) for _ in range(6)]
 
     def shared(order: Any) -> int:
-        return sum(len(commonprefix([texts[a], texts[b]])) for a, b in pairwise(order))
+        return sum(len(common_beginning([texts[a], texts[b]])) for a, b in pairwise(order))
 
     found = depth_first_order([(text,) for text in texts])
     assert sorted(found) == list(range(6))
