@@ -27,6 +27,7 @@ from .events import EventLog
 from .failures import unseen_error
 from .feed import Feed
 from .loop import loop_thread
+from .meta import Observed
 from .nodes import Fork, Gen, Node, Select, SourceLine
 from .options import SamplingOptions
 from .prompt import BranchText
@@ -94,6 +95,7 @@ class Run:
         self.ahead: AheadOfRun | None = None  # its model calls, where the backend runs them ahead of the program
         self.capabilities = backend.capabilities
         self.limits: Capabilities | None = None if self.capabilities == EVERYTHING else self.capabilities
+        self.observed: dict[tuple[tuple[int, ...], int], Observed] | None = None  # by plan.Position; for explain
         self._branches: weakref.WeakValueDictionary[int, Branch] = weakref.WeakValueDictionary()  # by order of birth
         self._inner: weakref.WeakSet[Run] | None = None  # started by this program's code; most have none
         self._ended: Callable[[Branch], BaseException] | None = None  # from outside, and with what

@@ -15,7 +15,7 @@ from .backends.protocol import GenerateRequest
 from .choices import decide
 from .errors import BackendError, RoleError
 from .executor import Branch, Slot
-from .meta import Output
+from .meta import Observed, Output, timing_meta
 from .nodes import Fork, Gen, Node, RoleBegin, RoleEnd, Select
 from .options import node_seed
 from .plan import Position
@@ -98,6 +98,8 @@ class Generate:
             self._one(branch, request(output), with_text, (branch.path, index), output) for output in range(num_outputs)
         )
         first = outputs[0]
+        if branch.run.observed is not None:
+            branch.run.observed[branch.path, index] = Observed.of_outputs(self.node, outputs)
         branch.text.add_generated(first.text, first.kept_token_ids)
         if num_outputs == 1:
             self.slot.meta = first.meta()
@@ -154,6 +156,11 @@ class Choose:
                 raise BackendError("the backend scored other tokens without the prompt than after it")
         seed = _seed(self.node.seed, branch, index)
         chosen, meta = decide(choices, scores, unconditional, method, self.node.temperature, seed)
+        meta.update(timing_meta(scores[0].timing))
+        if branch.run.observed is not None:
+            branch.run.observed[branch.path, index] = Observed.of_choice(
+                self.node, choices[chosen], scores[chosen], unconditional
+            )
         branch.text.add_generated(choices[chosen], scores[chosen].token_ids)
         branch.show(choices[chosen], meta)
         self.slot.meta = meta
