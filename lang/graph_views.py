@@ -24,6 +24,7 @@ from .graph import (
     TextNode,
     VariableNode,
 )
+from .nodes import SourceLine
 
 __all__ = ["label_of", "shown_source", "to_dot", "to_mermaid", "to_text"]
 
@@ -87,8 +88,8 @@ def label_of(node: GraphNode, most_chars: int = _MOST_CHARS) -> str:
     return node.kind
 
 
-def shown_source(node: GraphNode) -> str:
-    return f"{basename(node.source.file)}:{node.source.line}"
+def shown_source(source: SourceLine) -> str:
+    return f"{basename(source.file)}:{source.line}"
 
 
 def _by_branch(graph: PrefixGraph) -> list[list[GraphNode]]:
@@ -113,7 +114,7 @@ def _lines(graph: PrefixGraph) -> Iterator[tuple[str, str]]:
             walks.append((iter(nodes[node.id]), indent + "  "))
         else:
             uses = f"  uses {', '.join(map(str, node.uses))}" if node.uses and not isinstance(node, JoinNode) else ""
-            yield f"{indent}{node.id}  {label_of(node)}{uses}", shown_source(node)
+            yield f"{indent}{node.id}  {label_of(node)}{uses}", shown_source(node.source)
             if isinstance(node, ForkNode):
                 walks.append((iter([graph.branches[child] for child in node.children]), indent + "   "))
 
@@ -131,7 +132,7 @@ def _edges(graph: PrefixGraph) -> Iterator[tuple[int, int, bool]]:
 
 
 def _boxed(node: GraphNode) -> str:
-    return f"{node.id} {label_of(node, _MOST_CHARS_IN_A_BOX)}\n{shown_source(node)}"
+    return f"{node.id} {label_of(node, _MOST_CHARS_IN_A_BOX)}\n{shown_source(node.source)}"
 
 
 def _one_line(text: str) -> str:

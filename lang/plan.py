@@ -41,12 +41,12 @@ Position = tuple[tuple[int, ...], int]
 
 @dataclass(frozen=True)
 class PlannedNode:
-    """One node of a plan.  `of` is the graph node's id, None for text that several nodes continue."""
+    """One node of a plan.  `of` is the graph node's id; of text that several nodes continue, the fork's."""
 
     kind: str
     after: int
     pieces: tuple[Any, ...]  # str, or a reference as the wire has it
-    of: int | None = None
+    of: int
     position: Position | None = None
     more: Mapping[str, Any] = field(default_factory=dict)  # what the wire says of a gen or a select
 
@@ -159,7 +159,7 @@ class _Lowering:
     def _fork(self, branch: _Branch, node: ForkNode) -> None:
         """Text that several branches continue is said once."""
         if branch.pieces and len(node.children) > 1:
-            self.nodes.append(PlannedNode("text", branch.after, tuple(branch.pieces)))
+            self.nodes.append(PlannedNode("text", branch.after, tuple(branch.pieces), node.id))
             branch.after, branch.pieces = len(self.nodes) - 1, []
         for child in node.children:
             self._branches[child] = replace(branch, pieces=list(branch.pieces))

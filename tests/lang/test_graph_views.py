@@ -16,7 +16,7 @@ def traced() -> PrefixGraph:
         s += ft.user(f"Write about {topic}.")
         for branch in s.fork(2):
             branch += ft.assistant(ft.gen("body"))
-        s += ft.select("grade", ["good", "bad"])
+        s += ft.assistant(ft.select("grade", ["good", "bad"]))
         if s["grade"] == "good":
             s += "!"
 
@@ -47,8 +47,10 @@ def test_the_text_has_a_line_per_node_and_branches_below_their_fork() -> None:
         "     9  assistant begins",
         '     10  gen("body")',
         "     11  assistant ends",
-        '12  select("grade", 2 choices)',
-        "13  open: select(\"grade\") is compared",
+        "12  assistant begins",
+        '13  select("grade", 2 choices)',
+        "14  assistant ends",
+        "15  open: select(\"grade\") is compared",
     ]  # fmt: skip
 
 
