@@ -1,4 +1,6 @@
-"""The command line: serve, run, fetch.  It parses and calls; heavy imports stay inside commands, so --help is quick.
+"""The command line: serve, run, explain, fetch.  It parses and calls.
+
+Heavy imports stay inside commands, so that --help is quick.
 
 Exit codes: 0 done (or stopped by a signal, after draining), 1 something failed, 2 wrong usage.
 """
@@ -183,20 +185,12 @@ def run(
     url: Annotated[str | None, typer.Option(help="Run them on this server instead.")] = None,
 ) -> None:
     """Run a file of programs, with a backend set for it; one that sets its own is welcome.  Options go before FILE."""
-    if model is not None and url is not None:
-        _fail("give --model or --url, not both", 2)
-    if model is not None and not Path(model).expanduser().exists():
-        _fail(f"--model: {model}: no such file or directory; give a Hugging Face directory or a .gguf file", 2)
-    if url is not None and not url.startswith(("http://", "https://")):
-        _fail(f"--url: got {url!r}, wanted something like http://localhost:30000", 2)
+    _check_backend(model, url)
     if not file.is_file():
         _fail(f"{file}: no such file", 2)
     import forktree
-    from forktree.lang.backends.local import BackendOnFirstUse
 
-    backend: Any = (
-        forktree.RuntimeEndpoint(url) if url is not None else BackendOnFirstUse(lambda: _started_engine(model))
-    )
+    backend = _backend(model, url)
     forktree.set_default_backend(backend)
     try:
         _run_file(file, args or [])
@@ -207,6 +201,54 @@ def run(
                 f"forktree: nothing ran on {option}: {file} ran no program, or on a backend of its own", err=True
             )
         backend.close()
+
+
+@app.command()
+def explain(
+    program: Annotated[str, typer.Argument(help="module:program, or path/to/file.py:program.", show_default=False)],
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value, JSON or else text; once for each argument.  What is left out stays open."),
+    ] = None,
+    analyze: Annotated[bool, typer.Option("--analyze", help="Run it too, and show both side by side.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write one HTML page that draws it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model whose tokens count; none for the default model.")] = None,
+    url: Annotated[str | None, typer.Option(help="Take the model of this server instead.")] = None,
+) -> None:
+    """Show which tokens a program's model calls share, and what each of them computes."""
+    _check_backend(model, url)
+    from forktree.lang import BackendError, ProgramError
+
+    from .explain_command import WrongUse
+    from .explain_command import explain as explain_program
+
+    backend = _backend(model, url)
+    try:
+        explain_program(program, arg or [], backend=backend, analyze=analyze, as_json=json, html=html, say=typer.echo)
+    except WrongUse as error:
+        _fail(str(error), 2)
+    except (BackendError, ProgramError) as error:
+        _fail(str(error), 1)
+    finally:
+        backend.close()
+
+
+def _check_backend(model: str | None, url: str | None) -> None:
+    if model is not None and url is not None:
+        _fail("give --model or --url, not both", 2)
+    if model is not None and not Path(model).expanduser().exists():
+        _fail(f"--model: {model}: no such file or directory; give a Hugging Face directory or a .gguf file", 2)
+    if url is not None and not url.startswith(("http://", "https://")):
+        _fail(f"--url: got {url!r}, wanted something like http://localhost:30000", 2)
+
+
+def _backend(model: str | None, url: str | None) -> Any:
+    """A server, or an engine that starts when something is asked of it."""
+    import forktree
+    from forktree.lang.backends.local import BackendOnFirstUse
+
+    return forktree.RuntimeEndpoint(url) if url is not None else BackendOnFirstUse(lambda: _started_engine(model))
 
 
 def _started_engine(model: str | None) -> Any:

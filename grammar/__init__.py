@@ -12,7 +12,7 @@ from .constraint import Constraint
 from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
 
 if TYPE_CHECKING:
-    from .compiler import Compiler, Grammar, check, warmup
+    from .compiler import Compiler, Grammar, check, literals, warmup
     from .matcher import Matcher, fill_masks
     from .python_types import parse_value, schema_of
     from .vocabulary import Vocabulary
@@ -29,6 +29,7 @@ __all__ = [
     "Vocabulary",
     "check",
     "fill_masks",
+    "literals",
     "parse_value",
     "schema_of",
     "warmup",
@@ -41,6 +42,7 @@ _HOMES = {
     "Vocabulary": "vocabulary",
     "check": "compiler",
     "fill_masks": "matcher",
+    "literals": "compiler",
     "parse_value": "python_types",
     "schema_of": "python_types",
     "warmup": "compiler",

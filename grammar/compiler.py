@@ -14,11 +14,11 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from .automaton import DEAD, Automaton
+from .automaton import DEAD, START, Automaton
 from .constraint import Constraint
 from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
 from .expressions import ALL_BYTES, Expressions
-from .forced import forced_tokens
+from .forced import forced_runs, forced_tokens
 from .limits import CALL_SECONDS, CALL_STEPS, COMPILE_SECONDS, COMPILE_STEPS, TOTAL_STATES, Budget
 from .matcher import TERMINATED, Matcher
 from .regex import compile_regex
@@ -156,6 +156,14 @@ class Compiler:
 def check(constraint: Constraint) -> None:
     """Raise what Compiler.compile would raise, without a vocabulary: RegexError, SchemaError, GrammarTooComplex."""
     _build(constraint)
+
+
+def literals(constraint: Constraint) -> list[bytes]:
+    """What a constraint spells by itself: the runs of bytes that are forced on the shortest text it allows.
+
+    Raises what check raises."""
+    automaton = Automaton(*_build(constraint))
+    return forced_runs(automaton, START)
 
 
 def warmup() -> None:

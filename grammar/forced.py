@@ -26,6 +26,25 @@ def forced_bytes(automaton: Automaton, state: int) -> tuple[bytes, int]:
     return bytes(text), state
 
 
+def forced_runs(automaton: Automaton, state: int) -> list[bytes]:
+    """The runs of bytes that are forced on the shortest way from `state` to an end, as far as MAX_FORCED_BYTES."""
+    runs, length = [bytearray()], 0
+    while length < MAX_FORCED_BYTES:
+        length += 1
+        step = automaton.only_byte(state)
+        if step is not None:
+            runs[-1].append(step[0])
+            state = step[1]
+            continue
+        if runs[-1]:
+            runs.append(bytearray())
+        step = automaton.nearest_byte(state)
+        if step is None:
+            break
+        state = step[1]
+    return [bytes(run) for run in runs if run]
+
+
 def forced_tokens(automaton: Automaton, vocabulary: Vocabulary, state: int) -> list[int]:
     """Token ids that spell forced bytes; each is allowed after those before it."""
     text, after = forced_bytes(automaton, state)

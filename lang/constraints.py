@@ -18,6 +18,7 @@ __all__ = [
     "checked_schema",
     "checked_structural_tag",
     "dtype_constraint",
+    "literals_of",
     "schema_text_of",
 ]
 
@@ -110,6 +111,18 @@ def _check(kind: str, text: str) -> None:
     from forktree.grammar import Constraint, check
 
     check(Constraint.regex(text) if kind == "regex" else Constraint.json_schema(text))
+
+
+@lru_cache(maxsize=1024)
+def literals_of(kind: str, text: str) -> tuple[str, ...]:
+    """The texts that a checked constraint spells by itself, on the shortest output that it allows."""
+    from forktree.grammar import Constraint, GrammarError, literals
+
+    try:
+        runs = literals(Constraint.regex(text) if kind == "regex" else Constraint.json_schema(text))
+    except GrammarError:  # too complex to walk through; a run would say so
+        return ()
+    return tuple(run.decode(errors="replace") for run in runs)
 
 
 def _enforceable(schema: str, where: object) -> str:

@@ -27,6 +27,7 @@ from .events import EventLog
 from .failures import unseen_error
 from .feed import Feed
 from .loop import loop_thread
+from .meta import Observed
 from .nodes import Fork, Gen, Node, Select, SourceLine
 from .options import SamplingOptions
 from .prompt import BranchText
@@ -101,6 +102,7 @@ class Run:
         "id",
         "limits",
         "model",
+        "observed",
         "options",
         "requests",
         "stream",
@@ -120,6 +122,7 @@ class Run:
         self.disturbed = False  # something has failed, or somebody wants it to end
         self._branches: list[weakref.ref[Branch]] = []  # by order of birth
         self._most_branches = 16  # before those that are gone are taken out
+        self.observed: dict[tuple[tuple[int, ...], int], Observed] | None = None  # by plan.Position; for explain
         self._inner: weakref.WeakSet[Run] | None = None  # started by this program's code; most have none
         self._ended: Callable[[Branch], BaseException] | None = None  # from outside, and with what
         self._num_requests = 0

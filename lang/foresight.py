@@ -11,7 +11,7 @@ from inspect import BoundArguments
 from typing import TYPE_CHECKING
 
 from .ahead import RunAhead
-from .backends.protocol import ChatFormat, ProgramBackend
+from .backends.protocol import Backend, ChatFormat, ProgramBackend
 from .executor import Run
 from .loop import loop_thread
 from .plan import Plan, make_plan, merge_plans
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .graph import PrefixGraph
     from .program import Program
 
-__all__ = ["ITEMS_AT_ONCE", "plan_ahead"]
+__all__ = ["ITEMS_AT_ONCE", "is_foreseen", "is_worth_it", "plan_ahead"]
 
 ITEMS_AT_ONCE = 256  # runs of a batch whose calls are sent together
 _MOST_TEXT = 32 * 1024 * 1024  # characters of one program call; beyond, runs ask for themselves
@@ -34,12 +34,12 @@ def plan_ahead(program: Program, runs: Sequence[tuple[Run, BoundArguments]]) -> 
     """Trace each run, send what an engine can do by itself in one call, and tell each run of it.
 
     Does nothing where the backend can't run programs, or where tracing might do what only a run should."""
-    if not runs or not _is_wanted(program, runs):
+    if not runs or not is_foreseen(program, runs[0][0].backend, [arguments for _, arguments in runs]):
         return
     graphs = [trace_function(program.name, program.func, arguments) for _, arguments in runs]
     chat = _chat_format(graphs, runs[0][0])
     plans = [make_plan(graph, chat, run.options) for graph, (run, _) in zip(graphs, runs, strict=True)]
-    worth_it = [at for at, plan in enumerate(plans) if _is_worth_it(plan, len(plans))]
+    worth_it = [at for at, plan in enumerate(plans) if is_worth_it(plan, len(plans))]
     for merged in merge_plans([plans[at] for at in worth_it]):
         backend = runs[0][0].backend
         assert isinstance(backend, ProgramBackend)
@@ -49,14 +49,14 @@ def plan_ahead(program: Program, runs: Sequence[tuple[Run, BoundArguments]]) -> 
         ahead.start()
 
 
-def _is_wanted(program: Program, runs: Sequence[tuple[Run, BoundArguments]]) -> bool:
-    backend = runs[0][0].backend
+def is_foreseen(program: Program, backend: Backend, runs: Sequence[BoundArguments]) -> bool:
+    """Whether runs with these arguments may be traced, and what they ask be sent ahead."""
     if program.foresee is False or not isinstance(backend, ProgramBackend) or not backend.runs_programs:
         return False
     if program.foresee:
         return True
     reason = why_not_foreseeable(program.func)
-    if reason is None and all(is_plain_data(arguments.arguments) for _, arguments in runs):
+    if reason is None and all(is_plain_data(arguments.arguments) for arguments in runs):
         return True
     log.debug("program %r is not run ahead: %s", program.name, reason or "an argument is no plain data")
     return False
@@ -72,7 +72,7 @@ def _chat_format(graphs: Sequence[PrefixGraph], run: Run) -> ChatFormat | None:
     return run.model.chat_format if run.model is not None else None
 
 
-def _is_worth_it(plan: Plan, num_runs: int) -> bool:
+def is_worth_it(plan: Plan, num_runs: int) -> bool:
     """A single call by itself gains nothing from company."""
     num_chars = sum(len(piece) for node in plan.nodes for piece in node.pieces if isinstance(piece, str))
     return plan.num_calls >= (2 if num_runs == 1 else 1) and num_chars <= _MOST_TEXT

@@ -209,6 +209,26 @@ class PrefixGraph:
             end = branch.fork
             branch = self.branches[branch.parent]
 
+    # ---- for people
+
+    def to_text(self) -> str:
+        from .graph_views import to_text
+
+        return to_text(self)
+
+    __str__ = to_text
+
+    def to_dot(self) -> str:
+        """For Graphviz."""
+        from .graph_views import to_dot
+
+        return to_dot(self)
+
+    def to_mermaid(self) -> str:
+        from .graph_views import to_mermaid
+
+        return to_mermaid(self)
+
     # ---- JSON
 
     def to_dict(self) -> dict[str, Any]:

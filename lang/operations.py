@@ -14,7 +14,7 @@ from .backends.protocol import GenerateRequest, Prompt
 from .choices import decide
 from .errors import BackendError, RoleError
 from .executor import Branch, Slot
-from .meta import Output
+from .meta import Observed, Output, timing_meta
 from .nodes import Fork, Gen, Node, RoleBegin, RoleEnd, Select
 from .options import SamplingOptions, node_seed
 from .plan import Position
@@ -122,16 +122,18 @@ class Generate:
             await chunks.aclose()
         output.check_finished()
         if number is None:
-            self._deliver(branch, output, output.meta(), output.text)
+            self.slot.meta = output.meta()
+            self._deliver(branch, [output], position, output.text)
 
     async def _many(self, branch: Branch, outputs: list[Output], position: Position) -> None:
         await _all_or_none(self._one(branch, output, position, number) for number, output in enumerate(outputs))
-        meta = {**outputs[0].meta(), "outputs": [output.meta() for output in outputs]}
-        self._deliver(branch, outputs[0], meta, [output.text for output in outputs])
+        self.slot.meta = {**outputs[0].meta(), "outputs": [output.meta() for output in outputs]}
+        self._deliver(branch, outputs, position, [output.text for output in outputs])
 
-    def _deliver(self, branch: Branch, first: Output, meta: dict[str, Any], value: str | list[str]) -> None:
-        branch.text.add_generated(first.text, first.kept_token_ids)
-        self.slot.meta = meta
+    def _deliver(self, branch: Branch, outputs: list[Output], position: Position, value: str | list[str]) -> None:
+        if branch.run.observed is not None:
+            branch.run.observed[position] = Observed.of_outputs(self.node, outputs)
+        branch.text.add_generated(outputs[0].text, outputs[0].kept_token_ids)
         self.slot.set(value)
         if self.slot.feed is not None:
             self.slot.feed.close()
@@ -162,6 +164,11 @@ class Choose:
                 raise BackendError("the backend scored other tokens without the prompt than after it")
         seed = _seed(self.node.seed, branch, index)
         chosen, meta = decide(choices, scores, unconditional, method, self.node.temperature, seed)
+        meta.update(timing_meta(scores[0].timing))
+        if branch.run.observed is not None:
+            branch.run.observed[branch.path, index] = Observed.of_choice(
+                self.node, choices[chosen], scores[chosen], unconditional
+            )
         branch.text.add_generated(choices[chosen], scores[chosen].token_ids)
         branch.show(choices[chosen], meta)
         self.slot.meta = meta

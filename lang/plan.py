@@ -29,6 +29,7 @@ from .graph import (
     VariableNode,
 )
 from .options import SamplingOptions, node_seed
+from .passes import common_beginning, depth_first_order
 
 __all__ = ["MergedPlan", "Plan", "PlannedNode", "Position", "make_plan", "merge_plans"]
 
@@ -40,12 +41,12 @@ Position = tuple[tuple[int, ...], int]
 
 @dataclass(frozen=True)
 class PlannedNode:
-    """One node of a plan.  `of` is the graph node's id, None for text that several nodes continue."""
+    """One node of a plan.  `of` is the graph node's id; of text that several nodes continue, the fork's."""
 
     kind: str
     after: int
     pieces: tuple[Any, ...]  # str, or a reference as the wire has it
-    of: int | None = None
+    of: int
     position: Position | None = None
     more: Mapping[str, Any] = field(default_factory=dict)  # what the wire says of a gen or a select
 
@@ -158,7 +159,7 @@ class _Lowering:
     def _fork(self, branch: _Branch, node: ForkNode) -> None:
         """Text that several branches continue is said once."""
         if branch.pieces and len(node.children) > 1:
-            self.nodes.append(PlannedNode("text", branch.after, tuple(branch.pieces)))
+            self.nodes.append(PlannedNode("text", branch.after, tuple(branch.pieces), node.id))
             branch.after, branch.pieces = len(self.nodes) - 1, []
         for child in node.children:
             self._branches[child] = replace(branch, pieces=list(branch.pieces))
@@ -230,7 +231,7 @@ def _merged(plans: Sequence[Plan], runs: Sequence[int]) -> MergedPlan:
                 pieces.append(piece)
                 continue
             texts = [plan.nodes[i].pieces[at] for plan in plans]
-            shared = _common_beginning(texts)
+            shared = common_beginning(texts)
             if shared:
                 pieces.append(shared)
             if any(len(text) > len(shared) for text in texts):
@@ -239,15 +240,9 @@ def _merged(plans: Sequence[Plan], runs: Sequence[int]) -> MergedPlan:
                 for values, text in zip(arguments, texts, strict=True):
                     values[name] = text[len(shared) :]
         nodes.append(replace(node, pieces=tuple(pieces)))
-    order = sorted(range(len(plans)), key=lambda each: tuple(arguments[each].values()))
+    order = depth_first_order([tuple(values.values()) for values in arguments])
     return MergedPlan(
         Plan(tuple(nodes), plans[0].whole),
         tuple(runs[each] for each in order),
         tuple(arguments[each] for each in order),
     )
-
-
-def _common_beginning(texts: Sequence[str]) -> str:
-    first, last = min(texts), max(texts)  # in order of text, so that all others lie between them
-    length = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), None)
-    return first[:length] if length is not None else first

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .async_state import AsyncState
 from .async_streaming import AsyncStreamedState
@@ -30,6 +30,9 @@ from .state import ProgramState
 from .streaming import StreamedState
 from .trace import refuse_while_tracing, trace_function
 from .waiting import Promise, run_async
+
+if TYPE_CHECKING:
+    from .explanation import Explanation
 
 __all__ = ["Program", "function"]
 
@@ -132,12 +135,42 @@ class Program:
         Runs the function once, with these arguments and placeholders for those left out; no model is asked.  The graph
         ends in an open node where the program decides by something that only a run knows."""
         self._check_names(kwargs)
-        fixed = {name: value for name, value in self.bound.items() if name not in kwargs}
-        try:
-            given = self._own_signature.bind_partial(*args, **fixed, **kwargs)
-        except TypeError as error:
-            raise _refusal(f"program {self.name}{self._own_signature}: {error}") from None
-        return trace_function(self.name, self.func, given)
+        return trace_function(self.name, self.func, self._bind(args, kwargs, partly=True))
+
+    # ---- explaining
+
+    def explain(self, *args: Any, analyze: bool = False, **kwargs: Any) -> Explanation:
+        """Which tokens the program's calls share and what each will compute; print it, or see to_json and to_html.
+
+        Takes what run takes; arguments that are left out stay open.  Of the backend it asks token counts only.
+        analyze  run the program too, on an empty cache, and show what it did beside what was planned"""
+        own, of_run = told_apart(kwargs, self.arg_names, OF_A_RUN)
+        return self._explain([(args, own)], of_run, analyze)
+
+    def explain_batch(
+        self, batch_kwargs: Sequence[Mapping[str, Any] | Sequence[Any]], *, analyze: bool = False, **options: Any
+    ) -> Explanation:
+        """explain, of a batch on one cache: what its runs share is computed once.  Takes what run_batch takes."""
+        runs: list[tuple[Sequence[Any], Mapping[str, Any]]] = [
+            ((), item) if isinstance(item, Mapping) else (tuple(item), {}) for item in batch_kwargs
+        ]
+        if not runs:
+            raise _refusal("explain_batch: the batch is empty")
+        return self._explain(runs, options, analyze)
+
+    def _explain(
+        self, runs: Sequence[tuple[Sequence[Any], Mapping[str, Any]]], of_run: Mapping[str, Any], analyze: bool
+    ) -> Explanation:
+        from .explain import explain_runs
+
+        refuse_while_tracing(f"it explains program {self.name!r}")
+        for _, own in runs:
+            self._check_names(own)
+        options = read_run_options(of_run, f"{self.name}.explain, {caller_line()}").over(self.run_options)
+        backend = resolve_backend(options.backend, f"program {self.name!r}")
+        bound = [self._bind(args, own, partly=not analyze) for args, own in runs]
+        calls = [Call(self, each, Run(backend, options.sampling, stream=False), options.timeout) for each in bound]
+        return explain_runs(self, bound, options.sampling, backend, calls=calls if analyze else None)
 
     # ---- running
 
@@ -260,6 +293,16 @@ class Program:
             f"await {self.name}.{twin}(...)"
         )
 
+    def execute_all(self, calls: Sequence[Call]) -> None:
+        """Run them to their ends, together.  Raises BatchErrors."""
+        if self.is_async:
+            self._in_a_loop(lambda: arun_all(self, calls, len(calls), False), "arun_batch")
+            return
+        outcomes: list[Promise | None] = [None] * len(calls)
+        for index, outcome in run_many(bodies_of(self, calls, len(calls), Call.execute), len(calls)):
+            outcomes[index] = outcome
+        states_of(calls, outcomes, False)
+
     def _generate(
         self, calls: list[Call], limit: int, return_errors: bool, progress_bar: bool
     ) -> Iterator[ProgramState]:
@@ -332,11 +375,12 @@ class Program:
                 f"run's: call it without options(...), or as a run of its own, {self.name}.run(...)"
             )
 
-    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, partly: bool = False) -> inspect.BoundArguments:
+        """partly: what is left out stays open."""
         own = self._own_signature
         fixed = {name: value for name, value in self.bound.items() if name not in kwargs}
         try:
-            return own.bind(*args, **fixed, **kwargs)
+            return (own.bind_partial if partly else own.bind)(*args, **fixed, **kwargs)
         except TypeError as error:
             raise _refusal(f"program {self.name}{own}: {error}") from None
 

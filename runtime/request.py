@@ -87,6 +87,8 @@ class Request:
     node: RadixNode | None = None
     slot: int = -1
     num_cached: int | None = None  # prompt tokens found in the cache when the request first ran
+    num_computed_prompt: int = 0  # prompt tokens in spans so far, again after a retraction included
+    planned_at: float | None = None  # when its first span was planned, by the loop's clock
     num_retractions: int = 0
     keep: bool = True  # False: what it computed must not enter the cache
 

@@ -22,6 +22,7 @@ from .protocol import (
     Prompt,
     SamplingParams,
     Score,
+    Timing,
     TokenLogprob,
     Usage,
 )
@@ -81,7 +82,12 @@ class RuntimeEndpoint:
             found = await self._http.call_object("GET", "/get_model_info")
             name = found.get("served_model_name") or found.get("model_path") or self.base_url
             self._info = ModelInfo(
-                str(name), int(found.get("context_length") or 0), chat_format_of(found.get("chat_format"))
+                str(name),
+                int(found.get("context_length") or 0),
+                chat_format_of(found.get("chat_format")),
+                bos=(found["bos_token_id"],) if found.get("add_bos") else (),
+                page_size=found.get("page_size") or 1,
+                num_pages=found.get("num_pages") or 0,
             )
         return self._info
 
@@ -98,7 +104,9 @@ class RuntimeEndpoint:
         before = {"unconditional": True} if prompt is None else {"prompt_parts": _parts(prompt)}
         body = {**before, "continuations": list(continuations)}
         found = await self._http.call_object("POST", "/score", body)
-        return [Score(tuple(each["token_ids"]), tuple(each["logprobs"])) for each in field_of(found, "scores", _OURS)]
+        timing = timing_of(found.get("meta_info") or {})
+        scores = field_of(found, "scores", _OURS)
+        return [Score(tuple(each["token_ids"]), tuple(each["logprobs"]), timing) for each in scores]
 
     def run_program(
         self, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool
@@ -111,6 +119,14 @@ class RuntimeEndpoint:
     async def commit(self, prompt: Prompt) -> None:
         body = {"prompt_parts": _parts(prompt), "sampling_params": SamplingParams(max_new_tokens=0).to_dict()}
         await self._http.call("POST", "/generate", body)
+
+    async def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        body = {"prompt": list(texts), "add_special_tokens": False}
+        found = await self._http.call_object("POST", "/tokenize", body)
+        tokens: list[list[int]] = field_of(found, "tokens", _OURS)
+        return tokens
 
     async def clear_cache(self) -> bool:
         await self._http.call("POST", "/flush_cache")
@@ -169,6 +185,7 @@ class ReplyReader:
             usage=Usage(
                 meta.get("prompt_tokens") or 0, meta.get("completion_tokens") or 0, meta.get("cached_tokens") or 0
             ),
+            timing=timing_of(meta),
         )
         self._text, self._num_ids = text, max(self._num_ids, len(ids))
         return chunk
@@ -192,6 +209,15 @@ def logprob_fields(request: GenerateRequest) -> dict[str, Any]:
         "top_logprobs_num": request.top_logprobs_num,
         "return_text_in_logprobs": True,
     }
+
+
+def timing_of(meta: Mapping[str, Any]) -> Timing | None:
+    """Of a forktree server's last reply; others don't say what was computed."""
+    names = ("queue_time", "prefill_time", "decode_time")
+    if "computed_tokens" not in meta or not all(isinstance(meta.get(name), (int, float)) for name in names):
+        return None
+    queue_ms, prefill_ms, decode_ms = (meta[name] * 1000 for name in names)
+    return Timing(queue_ms, prefill_ms, decode_ms, meta["computed_tokens"])
 
 
 def chat_format_of(found: Any) -> ChatFormat | None:

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import BackendError, RequestRefused
 from ..loop import loop_thread
 from .http_client import HttpClient, error_from, field_of
-from .protocol import Chunk, ProgramNews, Score, TokenLogprob, Usage
+from .protocol import Chunk, ProgramNews, Score, Timing, TokenLogprob, Usage
 
 __all__ = ["HttpProgramCall"]
 
@@ -81,8 +81,8 @@ def _news(event: Mapping[str, Any]) -> ProgramNews:
         digest=bytes.fromhex(event.get("digest") or ""),
         output=int(delta["index"]) if delta else 0,
         chunk=_chunk(delta) if delta else None,
-        scores=_scores(event.get("scores")),
-        alone=_scores(event.get("alone")),
+        scores=_scores(event.get("scores"), _timing(event.get("timing"))),
+        alone=_scores(event.get("alone"), None),
         error=error_from(failure, int(failure.get("status") or 500)) if failure else None,
     )
 
@@ -98,6 +98,7 @@ def _chunk(delta: Mapping[str, Any]) -> Chunk:
         matched=delta.get("matched"),
         kept_token_ids=tuple(kept) if kept is not None else None,
         usage=Usage(usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), usage.get("cached_tokens", 0)),
+        timing=_timing(delta.get("timing")),
     )
 
 
@@ -108,5 +109,11 @@ def _logprobs(found: Sequence[Sequence[Any]] | None) -> tuple[TokenLogprob, ...]
     )
 
 
-def _scores(found: Sequence[Mapping[str, Any]] | None) -> tuple[Score, ...] | None:
-    return None if found is None else tuple(Score(tuple(each["token_ids"]), tuple(each["logprobs"])) for each in found)
+def _scores(found: Sequence[Mapping[str, Any]] | None, timing: Timing | None) -> tuple[Score, ...] | None:
+    if found is None:
+        return None
+    return tuple(Score(tuple(each["token_ids"]), tuple(each["logprobs"]), timing) for each in found)
+
+
+def _timing(found: Sequence[Any] | None) -> Timing | None:
+    return Timing(*found) if found is not None else None

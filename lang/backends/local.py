@@ -5,6 +5,7 @@ runtime's errors as a backend's."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -25,6 +26,7 @@ from .protocol import (
     Prompt,
     SamplingParams,
     Score,
+    Timing,
     TokenLogprob,
     Usage,
 )
@@ -64,6 +66,9 @@ class LocalBackend:
             name=info.name,
             context_length=info.context_length,
             chat_format=ChatFormat(chat.bos, chat.default_system, chat.roles) if chat is not None else None,
+            bos=(info.bos_token_id,) if info.add_bos and info.bos_token_id is not None else (),
+            page_size=info.page_size,
+            num_pages=info.num_pages,
         )
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
@@ -87,7 +92,7 @@ class LocalBackend:
         before = None if prompt is None else _one_prompt(prompt)
         with _as_backend_errors():
             scores = await self.engine.ascore(before, list(continuations))
-        return [Score(tuple(score.token_ids), tuple(score.logprobs)) for score in scores]
+        return list(_scores(scores) or ())
 
     async def commit(self, prompt: Prompt) -> None:
         with _as_backend_errors():
@@ -98,6 +103,10 @@ class LocalBackend:
     ) -> LocalProgramCall:
         with _as_backend_errors():
             return LocalProgramCall(self.engine.arun_program(plan, list(arguments), stream=stream))
+
+    async def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        with _as_backend_errors():
+            return await asyncio.to_thread(lambda: [self.engine.tokenize(text) for text in texts])
 
     async def clear_cache(self) -> bool:
         with _as_backend_errors():
@@ -272,6 +281,9 @@ class BackendOnFirstUse:
     ) -> ProgramCall:
         return _CallOnFirstRead(self._backend, lambda backend: backend.run_program(plan, arguments, stream=stream))
 
+    async def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return await (await self._backend()).tokenize(texts)
+
     async def clear_cache(self) -> bool:
         return await (await self._backend()).clear_cache()
 
@@ -349,6 +361,7 @@ def _chunk(output: Delta | Completion) -> Chunk:
         matched=output.matched,
         kept_token_ids=tuple(output.kept_token_ids) if output.kept_token_ids is not None else None,
         usage=Usage(output.usage.prompt_tokens, output.usage.completion_tokens, output.usage.cached_tokens),
+        timing=_timing(output.timing),
     )
 
 
@@ -357,7 +370,15 @@ def _logprob(entry: Any) -> TokenLogprob:
 
 
 def _scores(found: Sequence[Any] | None) -> tuple[Score, ...] | None:
-    return None if found is None else tuple(Score(tuple(each.token_ids), tuple(each.logprobs)) for each in found)
+    if found is None:
+        return None
+    return tuple(Score(tuple(each.token_ids), tuple(each.logprobs), _timing(each.timing)) for each in found)
+
+
+def _timing(found: Any) -> Timing | None:
+    if found is None:
+        return None
+    return Timing(found.queue_ms, found.prefill_ms, found.decode_ms, found.computed_tokens)
 
 
 @contextmanager

@@ -28,7 +28,9 @@ __all__ = [
     "PromptPart",
     "SamplingParams",
     "Score",
+    "Timing",
     "TokenLogprob",
+    "TokenizingBackend",
     "Usage",
     "asked_from",
 ]
@@ -65,6 +67,9 @@ class ModelInfo:
     name: str
     context_length: int  # tokens, 0 = not known
     chat_format: ChatFormat | None  # None: no chat template, or one that can't be split; roles are refused
+    bos: tuple[int, ...] = ()  # tokens that a prompt which begins with text begins with
+    page_size: int = 1  # tokens a page of the prefix cache; whole pages are shared
+    num_pages: int = 0  # 0 = not known
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,16 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """Where the time of one call went, and the prompt tokens it computed: those it did not find in the cache."""
+
+    queue_ms: float
+    prefill_ms: float  # to the first token, or to the end where none is sampled
+    decode_ms: float
+    computed_tokens: int
+
+
+@dataclass(frozen=True)
 class Chunk:
     """The next piece of an output.  All fields but the last four are increments; the last chunk, and only it, has a
     finish_reason.
@@ -199,6 +214,7 @@ class Chunk:
     """On the last chunk: token ids that decode to exactly the whole output text, to be sent as a part of later
     prompts.  None: there are none (a stop string cut a token, a character is incomplete); the text is sent instead."""
     usage: Usage = Usage()  # so far
+    timing: Timing | None = None  # on the last chunk, from a backend that knows
 
 
 @dataclass(frozen=True)
@@ -208,6 +224,7 @@ class Score:
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]  # natural logarithm, len(token_ids) of them, exact (0.0 is a value like any other)
+    timing: Timing | None = None  # of the whole call, the same for each of its scores
 
 
 @dataclass(frozen=True)
@@ -296,4 +313,13 @@ class ProgramBackend(Backend, Protocol):
         self, plan: Mapping[str, Any], arguments: Sequence[Mapping[str, str]], *, stream: bool
     ) -> ProgramCall:
         """`plan` is Plan.wire().  Starts with the first read; what is wrong with the plan is raised there."""
+        ...
+
+
+@runtime_checkable
+class TokenizingBackend(Backend, Protocol):
+    """A backend that tells what texts are to its model, so that programs can be explained before they run."""
+
+    async def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text by itself: what a text part of a prompt is, without ModelInfo.bos."""
         ...

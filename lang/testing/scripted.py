@@ -186,6 +186,9 @@ class ScriptedBackend:
         self.log.append("commit")
         await self._pass(self._start(), self.latency)
 
+    async def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(token_ids(text)) for text in texts]
+
     async def clear_cache(self) -> bool:
         self.num_flushed += 1
         return True

@@ -127,8 +127,8 @@ class EngineClient:
         if known is not None and not over and self.is_alive:
             self._transport.send(AbortProgram(call_id))
 
-    def score(self, message: SubmitScore) -> Future[list[float]]:
-        """One log-probability for each node of the trie. Cancelling the future ends the request. Raises EngineDead."""
+    def score(self, message: SubmitScore) -> Future[Scores]:
+        """A log-probability for each node of the trie. Cancelling the future ends the request. Raises EngineDead."""
         request_id = message.request_id
         future = self._call(request_id)
         future.add_done_callback(lambda done: self._transport.send(Abort(request_id)) if done.cancelled() else None)
@@ -181,7 +181,7 @@ class EngineClient:
             elif isinstance(message, StartFailed):
                 self._ready.set_exception(make_error(message.kind, message.args))
             elif isinstance(message, Scores):
-                self._answer(message.request_id, message.logprobs)
+                self._answer(message.request_id, message)
             else:
                 self._answer(message.call_id, message.stats if isinstance(message, Stats) else None)
 

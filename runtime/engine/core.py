@@ -201,11 +201,11 @@ class EngineCore:
     def score(self, message: SubmitScore, answer: OnEnd | None = None) -> None:
         """Score continuations; `answer`, or the client, gets the log-probabilities of the trie's nodes, or an error."""
 
-        def tell_client(result: list[float] | ForktreeRuntimeError) -> None:
+        def tell_client(result: Scores | ForktreeRuntimeError) -> None:
             if isinstance(result, ForktreeRuntimeError):
                 self._refuse(message.request_id, result)
             else:
-                self._emit([Scores(message.request_id, result)])
+                self._emit([result])
 
         on_end = answer or tell_client
         self._scoring.start(message.request_id, message.prompt, message.trie, on_end, namespace=message.namespace)

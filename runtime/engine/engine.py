@@ -19,7 +19,7 @@ from ..errors import ForktreeRuntimeError, InvalidRequest
 from ..sampling_params import SamplingParams
 from .call import Call, scoring
 from .client import EngineClient, News, OnProgress
-from .messages import EngineStats, ModelInfo, SubmitScore
+from .messages import EngineStats, ModelInfo, Scores, SubmitScore
 from .program_call import ProgramCall
 from .program_plan import ProgramPlan
 from .progress import default_progress
@@ -327,8 +327,9 @@ def _by_index(deltas: list[Delta]) -> list[Completion]:
     return [gather([delta for delta in deltas if delta.index == index]) for index in range(num_outputs)]
 
 
-def _scores(trie: TokenTrie, logprobs: list[float]) -> list[Score]:
-    return [Score(ids, values) for ids, values in zip(trie.along(trie.tokens), trie.along(logprobs), strict=True)]
+def _scores(trie: TokenTrie, found: Scores) -> list[Score]:
+    each = zip(trie.along(trie.tokens), trie.along(found.logprobs), strict=True)
+    return [Score(ids, logprobs, found.timing) for ids, logprobs in each]
 
 
 def _one_output(call: Call) -> Call:

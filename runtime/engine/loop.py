@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class EngineLoop:
             step = self._scheduler.plan()
             if step is not None:
                 self._num_stalls = 0
+                _note_first_spans(step)
                 return self._executor.launch(step)
         return None
 
@@ -257,6 +259,13 @@ class EngineLoop:
             request.matcher.fill_mask(words, request.params.max_new_tokens - request.num_output)
         except GrammarError as error:
             self._refuse(self._served[request.request_id], request.params.constraint_field, str(error))
+
+
+def _note_first_spans(step: Step) -> None:
+    now = time.monotonic()
+    for span in step.spans:
+        if span.request.planned_at is None:
+            span.request.planned_at = now
 
 
 def _constrained(span: Span) -> bool:

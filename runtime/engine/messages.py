@@ -37,6 +37,29 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class Timing(msgspec.Struct, frozen=True, array_like=True):
+    """Where the time of one request went, and the prompt tokens it computed, again after a retraction included.
+
+    queue_ms     until its first span was planned; the compiling of its constraint is part of it
+    prefill_ms   from there to its first token, or to the end if it samples none
+    decode_ms    from the first token to the end
+    """
+
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+    computed_tokens: int
+
+    def beside(self, other: Timing) -> Timing:
+        """Of two requests of one call, which began together."""
+        return Timing(
+            max(self.queue_ms, other.queue_ms),
+            max(self.prefill_ms, other.prefill_ms),
+            max(self.decode_ms, other.decode_ms),
+            self.computed_tokens + other.computed_tokens,
+        )
+
+
 class ChatFormat(msgspec.Struct, frozen=True):
     """A chat template as text around each message, where it can be told apart like that.
 
@@ -176,6 +199,7 @@ class Output(msgspec.Struct, frozen=True, tag=True):
 
     kept_token_ids   with finish_reason: the output tokens that spell exactly the whole text; None if none do (a stop
                       string was cut off in the middle of a token)
+    timing           with finish_reason
     """
 
     request_id: int
@@ -187,6 +211,7 @@ class Output(msgspec.Struct, frozen=True, tag=True):
     finish_reason: str | None = None
     matched: int | str | None = None
     kept_token_ids: list[int] | None = None
+    timing: Timing | None = None
 
 
 class ScoredChoice(msgspec.Struct, frozen=True, array_like=True):
@@ -202,6 +227,7 @@ class ProgramNews(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     digest   of the prompt that the node had (prompt_text.PromptText.digest)
     delta    of a gen: what is new of output number `output`
     scores   of a select: of its choices, in order; `alone`: the same with nothing before them, where that was asked for
+    timing   of a select; that of a gen is in its delta
     error    the node failed: a class of runtime/errors.py and what it is made from
     """
 
@@ -213,6 +239,7 @@ class ProgramNews(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     delta: Output | None = None
     scores: list[ScoredChoice] | None = None
     alone: list[ScoredChoice] | None = None
+    timing: Timing | None = None
     error: tuple[str, list[Any]] | None = None
 
 
@@ -221,6 +248,7 @@ class Scores(msgspec.Struct, frozen=True, tag=True):
 
     request_id: int
     logprobs: list[float]
+    timing: Timing
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

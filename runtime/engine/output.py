@@ -6,13 +6,14 @@ still turn out to be part of one. Imported by the engine loop; no torch.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import regex
 
 from ..execution.sampler import Logprob
 from ..request import Request
-from .messages import Output, TokenLogprob, Usage
+from .messages import Output, Timing, TokenLogprob, Usage
 from .tokenizer import Detokenizer, Tokenizer
 
 
@@ -36,6 +37,8 @@ class OutputStream:
 
     def __init__(self, request: Request, tokenizer: Tokenizer, *, stream: bool) -> None:
         self._request, self._tokenizer, self._stream = request, tokenizer, stream
+        self._began = time.monotonic()
+        self._first_token_at: float | None = None
         self._detokenizer = Detokenizer(tokenizer, skip_special_tokens=request.params.skip_special_tokens)
         self._patterns = [regex.compile(pattern) for pattern in request.params.stop_regex]
         self._stop_tokens = {id: stop for stop in request.params.stop if (id := tokenizer.special_id(stop)) is not None}
@@ -56,6 +59,8 @@ class OutputStream:
     def push(self, token_id: int, logprob: Logprob | None) -> Finish | None:
         """Take the next output token; the finish if it ends the output. Raises StopTooSlow."""
         params = self._request.params
+        if self._first_token_at is None:
+            self._first_token_at = time.monotonic()
         self._tokens.append(token_id)
         if logprob is not None:
             self._logprobs.append(self._shown(logprob))
@@ -95,6 +100,7 @@ class OutputStream:
             finish_reason=finish.reason if finish else None,
             matched=finish.matched if finish else None,
             kept_token_ids=self._kept_tokens() if finish else None,
+            timing=self._timing() if finish else None,
         )
         self._num_emitted += len(text)
         self._tokens, self._logprobs, self._prompt_logprobs = [], [], []
@@ -104,6 +110,17 @@ class OutputStream:
     def usage(self) -> Usage:
         request = self._request
         return Usage(request.num_prompt, request.num_output, request.num_cached or 0)
+
+    def _timing(self) -> Timing:
+        now, request = time.monotonic(), self._request
+        planned = request.planned_at if request.planned_at is not None else now
+        first = self._first_token_at if self._first_token_at is not None else now
+        return Timing(
+            queue_ms=(planned - self._began) * 1000,
+            prefill_ms=(first - planned) * 1000,
+            decode_ms=(now - first) * 1000,
+            computed_tokens=request.num_computed_prompt,
+        )
 
     def _find_stop(self, before: int) -> Finish | None:
         """The earliest stop that the text from `before` on completes; cuts the text there."""

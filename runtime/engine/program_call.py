@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ForktreeRuntimeError, InvalidRequest, make_error
 from ..sampling_params import require_text
 from .client import EngineClient
-from .messages import ProgramNews, RunProgram, ScoredChoice
+from .messages import ProgramNews, RunProgram, ScoredChoice, Timing
 from .program_plan import ProgramPlan
 from .results import Delta, ProgramEvent, Score
 
@@ -87,11 +87,11 @@ def _event(news: ProgramNews) -> ProgramEvent:
         node=news.node,
         digest=news.digest,
         delta=Delta.of(news.output, news.delta) if news.delta is not None else None,
-        scores=_scores(news.scores),
-        alone=_scores(news.alone),
+        scores=_scores(news.scores, news.timing),
+        alone=_scores(news.alone, None),
         error=make_error(*news.error) if news.error is not None else None,
     )
 
 
-def _scores(found: list[ScoredChoice] | None) -> list[Score] | None:
-    return None if found is None else [Score(each.token_ids, each.logprobs) for each in found]
+def _scores(found: list[ScoredChoice] | None, timing: Timing | None) -> list[Score] | None:
+    return None if found is None else [Score(each.token_ids, each.logprobs, timing) for each in found]

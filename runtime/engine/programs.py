@@ -32,8 +32,10 @@ from .messages import (
     ProgramNews,
     RunProgram,
     ScoredChoice,
+    Scores,
     Submit,
     SubmitScore,
+    Timing,
 )
 from .program_plan import PlanNode, ProgramPlan, Reference
 from .program_uses import Announcements, ItemUses
@@ -122,7 +124,7 @@ class ProgramRunner:
         self._start_ready()
 
     def _hear_scores(
-        self, item: _Item, running: _Running, number: int, message: SubmitScore, result: list[float] | Error
+        self, item: _Item, running: _Running, number: int, message: SubmitScore, result: Scores | Error
     ) -> None:
         """The choices' scores: number 0 after the prompt, 1 with nothing before them."""
         if message.request_id not in self._serving:
@@ -132,8 +134,9 @@ class ProgramRunner:
             self._request_failed(item, running, *describe_error(result))
         else:
             trie = message.trie
-            pairs = zip(trie.along(trie.tokens), trie.along(result), strict=True)
+            pairs = zip(trie.along(trie.tokens), trie.along(result.logprobs), strict=True)
             running.scores[number] = [ScoredChoice(ids, logprobs) for ids, logprobs in pairs]
+            running.timing = running.timing.beside(result.timing) if running.timing is not None else result.timing
             if running.done:
                 self._choose(item, running)
         self._start_ready()
@@ -376,6 +379,7 @@ class _Item:
             delta=delta,
             scores=scores,
             alone=alone,
+            timing=running.timing,
         )
 
 
@@ -397,6 +401,7 @@ class _Running:
         self.request_ids: list[int] = []
         self.outputs: list[_Output] = []
         self.scores: list[list[ScoredChoice] | None] = []
+        self.timing: Timing | None = None  # of the scores
 
     @property
     def done(self) -> bool:

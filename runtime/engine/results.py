@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import ForktreeRuntimeError
-from .messages import Output, TokenLogprob, Usage
+from .messages import Output, Timing, TokenLogprob, Usage
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Delta:
     """What is new of one completion. `prompt_logprobs` come with the first, if asked for; the last has a finish_reason.
 
     kept_token_ids   with finish_reason: the output tokens that spell exactly the whole text, if a run of them does
+    timing           with finish_reason
     """
 
     index: int
@@ -27,6 +28,7 @@ class Delta:
     finish_reason: str | None = None
     matched: int | str | None = None
     kept_token_ids: list[int] | None = None
+    timing: Timing | None = None
 
     @classmethod
     def of(cls, index: int, news: Output) -> Delta:
@@ -40,6 +42,7 @@ class Delta:
             finish_reason=news.finish_reason,
             matched=news.matched,
             kept_token_ids=news.kept_token_ids,
+            timing=news.timing,
         )
 
 
@@ -56,14 +59,16 @@ class Completion:
     prompt_logprobs: list[TokenLogprob] | None = None
     kept_token_ids: list[int] | None = None
     index: int = 0
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)
 class Score:
-    """Log-probabilities, in nats, of the tokens of one continuation after a prompt."""
+    """Log-probabilities, in nats, of the tokens of one continuation after a prompt.  `timing` is the whole call's."""
 
     token_ids: list[int]
     logprobs: list[float]
+    timing: Timing | None = None
 
     @property
     def total(self) -> float:
@@ -104,4 +109,5 @@ def gather(deltas: list[Delta]) -> Completion:
         prompt_logprobs=prompt if asked else None,
         kept_token_ids=last.kept_token_ids,
         index=last.index,
+        timing=last.timing,
     )

@@ -21,14 +21,15 @@ from ..errors import EngineOverloaded, ForktreeRuntimeError, RequestFailed, make
 from ..request import Request
 from ..sampling_params import SamplingParams
 from .loop import EngineLoop, News, Served
-from .messages import Failed
+from .messages import Failed, Scores, Timing
 from .output import OutputStream
 from .token_trie import Chain, TokenTrie
 from .tokenizer import Tokenizer
 
+_NO_TIME = Timing(0.0, 0.0, 0.0, 0)
 _COMPUTE_ONLY = SamplingParams(max_new_tokens=0, temperature=0.0)
 
-OnEnd = Callable[[list[float] | ForktreeRuntimeError], None]
+OnEnd = Callable[[Scores | ForktreeRuntimeError], None]
 
 
 @dataclass(eq=False)
@@ -38,6 +39,7 @@ class _Call:
     on_end: OnEnd
     logprobs: list[float]
     unfinished: set[int] = field(default_factory=set)
+    timing: Timing = _NO_TIME
 
 
 class Scoring:
@@ -72,7 +74,7 @@ class Scoring:
             self._end(call_id, error)
             return
         if not chains:
-            self._end(call_id, call.logprobs)
+            self._end(call_id)
 
     def abort(self, call_id: int) -> None:
         """End a call now. Unknown ids are harmless."""
@@ -87,20 +89,22 @@ class Scoring:
         if isinstance(news, Failed):
             self._end(call_id, make_error(news.kind, news.args))
             return
+        assert news.timing is not None
+        call.timing = call.timing.beside(news.timing)
         nodes = [node for asked in chain.asked for node in asked]
         for node, found in zip(nodes, news.prompt_logprobs or (), strict=True):
             assert found.logprob is not None
             call.logprobs[node] = found.logprob
         if not call.unfinished:
-            self._end(call_id, call.logprobs)
+            self._end(call_id)
 
-    def _end(self, call_id: int, result: list[float] | ForktreeRuntimeError) -> None:
+    def _end(self, call_id: int, error: ForktreeRuntimeError | None = None) -> None:
         call = self._calls.pop(call_id, None)
         if call is None:
             return
         for request_id in call.unfinished:
             self._loop.abort(request_id)
-        call.on_end(result)
+        call.on_end(error or Scores(call_id, call.logprobs, call.timing))
 
 
 def _request(request_id: int, prompt: list[int], trie: TokenTrie, chain: Chain, namespace: bytes) -> Request:

@@ -237,7 +237,9 @@ class Scheduler:
         request.computed = span.end
         request.num_pending += int(samples)
         request.steps_in_flight += 1
-        self.counters.computed_prompt_tokens += max(0, min(span.end, request.num_prompt) - start)
+        num_of_prompt = max(0, min(span.end, request.num_prompt) - start)
+        request.num_computed_prompt += num_of_prompt
+        self.counters.computed_prompt_tokens += num_of_prompt
         if prefilling:
             self._share(request)
         return span

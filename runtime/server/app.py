@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from . import info, native, openai, programs
+from . import info, native, openai, programs, tokenize
 from .http import SERVICE, add_headers, around
 from .service import Service
 
@@ -32,10 +32,11 @@ def make_app(service: Service) -> web.Application:
             # whole programs
             web.post("/v1/programs", programs.run),
             web.post("/v1/programs/{id}/abort", programs.abort),
-            # SGLang's, and /score
+            # SGLang's, and /score, /tokenize
             web.post("/generate", native.generate),
             web.put("/generate", native.generate),
             web.post("/score", native.score),
+            web.post("/tokenize", tokenize.tokenize),
             web.get("/model_info", info.model_info),
             web.get("/get_model_info", info.model_info),
             web.get("/server_info", info.server_info),

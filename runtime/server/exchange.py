@@ -15,7 +15,7 @@ from ..observe.metrics import RequestTimer
 from ..sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from ..engine.messages import TokenLogprob, Usage
+    from ..engine.messages import Timing, TokenLogprob, Usage
     from ..engine.results import Delta
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")  # what may stand in a log line and in a header
@@ -46,6 +46,7 @@ class Choice:
     matched: int | str | None = None
     usage: Usage | None = None
     kept_token_ids: list[int] | None = None
+    timing: Timing | None = None
 
     def add(self, delta: Delta) -> None:
         self.text.append(delta.text)
@@ -54,7 +55,7 @@ class Choice:
         if delta.prompt_logprobs is not None:
             self.prompt_logprobs = [*(self.prompt_logprobs or ()), *delta.prompt_logprobs]
         self.finish_reason, self.matched = delta.finish_reason, delta.matched
-        self.usage, self.kept_token_ids = delta.usage, delta.kept_token_ids
+        self.usage, self.kept_token_ids, self.timing = delta.usage, delta.kept_token_ids, delta.timing
 
 
 @dataclass

@@ -93,6 +93,9 @@ async def model_info(request: web.Request) -> web.Response:
             "vocab_size": info.vocab_size,
             "eos_token_ids": info.eos_token_ids,
             "bos_token_id": info.bos_token_id,
+            "add_bos": info.add_bos,
+            "page_size": info.page_size,
+            "num_pages": info.num_pages,
             "chat_format": info.chat_format,
             "forktree_version": forktree_version(),
         }

@@ -25,7 +25,7 @@ from .prompts import prompt_ids
 from .sse import stream_events
 
 if TYPE_CHECKING:
-    from ..engine.messages import TokenLogprob
+    from ..engine.messages import Timing, TokenLogprob
     from ..engine.results import Delta
     from .engine_api import ServingEngine
 
@@ -90,8 +90,22 @@ def _meta(asked: Generate, exchange: Exchange, job: int, choice: Choice) -> dict
     }
     if choice.finish_reason is not None:
         meta["kept_token_ids"] = choice.kept_token_ids
+        meta |= timing_meta(choice.timing)
         meta["e2e_latency"] = time.monotonic() - exchange.arrived
     return meta
+
+
+def timing_meta(timing: Timing | None) -> dict[str, float]:
+    """SGLang's names where it has them; seconds."""
+    if timing is None:
+        return {}
+    return {
+        "queue_time": timing.queue_ms / 1000,
+        "prefill_time": timing.prefill_ms / 1000,
+        "decode_time": timing.decode_ms / 1000,
+        "first_token_latency": (timing.queue_ms + timing.prefill_ms) / 1000,
+        "computed_tokens": timing.computed_tokens,
+    }
 
 
 def _finish(choice: Choice, num_tokens: int) -> dict[str, Any] | None:
@@ -163,7 +177,8 @@ async def score(request: web.Request) -> web.Response:
         ids, field = await _scored_after(engine, asked)
         with renamed({"prompt": field}):
             scores = await engine.ascore(ids, asked.continuations, cache_salt=asked.cache_salt)
-    return reply({"scores": [{"token_ids": each.token_ids, "logprobs": each.logprobs} for each in scores]})
+    found = [{"token_ids": each.token_ids, "logprobs": each.logprobs} for each in scores]
+    return reply({"scores": found, "meta_info": timing_meta(scores[0].timing)})
 
 
 async def _scored_after(engine: ServingEngine, asked: ScoreRequest) -> tuple[list[int] | None, str]:

@@ -96,6 +96,7 @@ def _plain(event: ProgramEvent, exchange: Exchange) -> dict[str, Any]:
         plain["delta"] = event.delta
     if event.scores is not None:
         plain["scores"] = [_score(score) for score in event.scores]
+        plain["timing"] = event.scores[0].timing
     if event.alone is not None:
         plain["alone"] = [_score(score) for score in event.alone]
     if event.error is not None:

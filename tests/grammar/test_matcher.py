@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from forktree.grammar import Compiler, Constraint, GrammarError, Matcher, fill_masks
+from forktree.grammar import Compiler, Constraint, GrammarError, Matcher, fill_masks, literals
 from tests.support.byte_vocabulary import ByteVocabulary, allowed
 
 VOCABULARY = ByteVocabulary()
@@ -103,6 +103,28 @@ def test_matchers_of_one_grammar_do_not_disturb_each_other() -> None:
 
 
 # ---- forced
+
+
+@pytest.mark.parametrize(
+    ("pattern", "runs"),
+    [
+        ("abc", [b"abc"]),
+        ("ab[0-9]cd", [b"ab", b"cd"]),
+        ("ab[0-9]+cd", [b"ab", b"d"]),  # where a digit may follow still, c is a choice
+        ("[0-9]", []),
+        ("(ab|cd)e", [b"be"]),  # the first byte is a choice, what follows it is not
+        ("a*", []),
+        ("x(yz)?", [b"x"]),
+    ],
+)
+def test_literals_are_what_the_shortest_text_cannot_do_without(pattern: str, runs: list[bytes]) -> None:
+    assert literals(Constraint.regex(pattern)) == runs
+
+
+def test_literals_of_a_schema_are_its_punctuation_and_its_keys() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    assert literals(Constraint.json_schema(schema))[0].startswith(b"{")
+    assert b'"a"' in b"".join(literals(Constraint.json_schema(schema)))
 
 
 def test_forced_bytes_are_spelled_in_the_longest_tokens() -> None:

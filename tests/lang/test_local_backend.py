@@ -16,7 +16,8 @@ import pytest
 
 import forktree as ft
 from forktree.lang.backends.local import BackendOnFirstUse, LocalBackend
-from forktree.runtime import Completion, Delta, EngineDead, InvalidRequest, SamplingParams, TokenLogprob, Usage
+from forktree.runtime import Completion, Delta, EngineDead, InvalidRequest, SamplingParams, Score, TokenLogprob, Usage
+from forktree.runtime.engine.messages import Timing
 
 USAGE = Usage(prompt_tokens=4, completion_tokens=2, cached_tokens=1)
 
@@ -30,6 +31,10 @@ class WrittenEngine:
         default_factory=lambda: SimpleNamespace(
             name="m",
             context_length=64,
+            bos_token_id=None,
+            add_bos=False,
+            page_size=1,
+            num_pages=8,
             chat_format=SimpleNamespace(bos="", default_system="", roles={"user": ("<u>", "</u>")}),
         )
     )
@@ -49,7 +54,7 @@ class WrittenEngine:
 
     async def ascore(self, prompt: Any, continuations: Any) -> list[Any]:
         self.asked.append(("ascore", prompt, continuations, {}))
-        return [SimpleNamespace(token_ids=[i], logprobs=[-float(i)]) for i, _ in enumerate(continuations)]
+        return [Score([i], [-float(i)], Timing(1.0, 2.0, 0.0, 5)) for i, _ in enumerate(continuations)]
 
     def close(self) -> None:
         self.closed = True

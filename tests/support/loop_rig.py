@@ -11,7 +11,7 @@ import pytest
 
 from forktree.runtime.config import EngineConfig
 from forktree.runtime.engine.loop import EngineLoop, Served
-from forktree.runtime.engine.messages import EngineMessage, Output
+from forktree.runtime.engine.messages import EngineMessage, Output, Scores, Timing
 from forktree.runtime.engine.output import OutputStream
 from forktree.runtime.engine.scoring import Scoring
 from forktree.runtime.engine.token_trie import TokenTrie
@@ -46,6 +46,7 @@ class Rig:
         self.scoring = Scoring(self.loop, self.tokenizer, lambda: next(internal_ids))
         self.calls: dict[int, TokenTrie] = {}
         self.scores: dict[int, list[list[float]] | ForktreeRuntimeError] = {}
+        self.score_timings: dict[int, Timing] = {}
 
     def submit(self, prompt: list[int], max_new_tokens: int, *, eos: tuple[int, ...] = NEVER) -> int:
         request_id = len(self.prompts) + 1
@@ -59,9 +60,12 @@ class Rig:
         call_id = len(self.calls) + 1
         trie = self.calls[call_id] = TokenTrie.of(continuations)
 
-        def on_end(result: list[float] | ForktreeRuntimeError) -> None:
+        def on_end(result: Scores | ForktreeRuntimeError) -> None:
             assert call_id not in self.scores, "a call ends once"
-            self.scores[call_id] = result if isinstance(result, ForktreeRuntimeError) else trie.along(result)
+            if isinstance(result, ForktreeRuntimeError):
+                self.scores[call_id] = result
+            else:
+                self.scores[call_id], self.score_timings[call_id] = trie.along(result.logprobs), result.timing
 
         self.scoring.start(call_id, prompt, trie, on_end, namespace=namespace)
         return call_id
