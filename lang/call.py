@@ -28,7 +28,7 @@ from .waiting import Promise, run_async, until_done_async
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["Call", "arun_all", "bodies_of", "states_of"]
+__all__ = ["Call", "arun_all", "bodies_of", "execute_in_group", "states_of"]
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Call:
         return self.execute()
 
     async def arun_ahead(self) -> ProgramState:
-        self.plan_ahead()
+        await run_async(self.plan_ahead)  # which may wait for the backend, and then gives way to the loop
         return await self.arun()
 
     def execute(self) -> ProgramState:
@@ -126,8 +126,13 @@ class Call:
             self.run.events.close()
         if self._stop_timer is not None:
             self._stop_timer()
-        if self.run.ahead is not None:
-            self.run.ahead.close()
+        self.leave_ahead()
+
+    def leave_ahead(self) -> None:
+        """What runs ahead of this run is wanted no more."""
+        ahead, self.run.ahead = self.run.ahead, None
+        if ahead is not None:
+            ahead.close()
 
     def stream(self) -> StreamedState:
         return StreamedState(self.state._shared, self.run, self._body)
@@ -153,22 +158,61 @@ class Call:
             shared.closed = f"program {self._program.name!r} has ended"
 
 
+class Group:
+    """Runs whose model calls are planned together: by the first of them, while the others wait."""
+
+    def __init__(self, program: Program, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self._program = program
+        self._begun = False
+        self._planned = Promise()
+
+    @property
+    def is_planned(self) -> bool:
+        return self._planned.done
+
+    def plan(self) -> None:
+        if self._begun:
+            loop_thread().until_done(self._planned)
+            return
+        self._begun = True
+        try:
+            plan_ahead(self._program, [(call.run, call.arguments) for call in self.calls])
+        finally:
+            self._planned.set()
+
+
 async def arun_all(program: Program, calls: Sequence[Call], limit: int, return_errors: bool) -> list[ProgramState]:
     outcomes: list[Promise | None] = [None] * len(calls)
-    async for index, outcome in run_many_async(bodies_of(program, calls, limit, Call.arun), limit):
+    async for index, outcome in run_many_async(bodies_of(program, calls, limit, _arun_in_group), limit):
         outcomes[index] = outcome
     return states_of(calls, outcomes, return_errors)
 
 
 def bodies_of(
-    program: Program, calls: Sequence[Call], limit: int, run: Callable[[Call], T]
+    program: Program, calls: Sequence[Call], limit: int, run: Callable[[Group, Call], T]
 ) -> Iterator[Callable[[], T]]:
-    """What a batch runs, planned ahead some at a time: no more than may be in flight."""
+    """What a batch runs, in groups that are planned ahead together: of no more than may be in flight."""
     size = min(limit, ITEMS_AT_ONCE)
     for first in range(0, len(calls), size):
-        together = calls[first : first + size]
-        plan_ahead(program, [(call.run, call.arguments) for call in together])
-        yield from (partial(run, call) for call in together)
+        group = Group(program, calls[first : first + size])
+        try:
+            yield from (partial(run, group, call) for call in group.calls)
+        except GeneratorExit:  # the batch was left: some have not begun, and never will
+            for call in group.calls:
+                call.leave_ahead()
+            raise
+
+
+def execute_in_group(group: Group, call: Call) -> ProgramState:
+    group.plan()
+    return call.execute()
+
+
+async def _arun_in_group(group: Group, call: Call) -> ProgramState:
+    if not group.is_planned:
+        await run_async(group.plan)
+    return await call.arun()
 
 
 def states_of(calls: Sequence[Call], outcomes: Sequence[Promise | None], return_errors: bool) -> list[ProgramState]:

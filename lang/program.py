@@ -16,7 +16,7 @@ from .async_state import AsyncState
 from .async_streaming import AsyncStreamedState
 from .backends.protocol import Backend
 from .batch import run_many
-from .call import Call, arun_all, bodies_of, states_of
+from .call import Call, arun_all, bodies_of, execute_in_group, states_of
 from .default import resolve_backend
 from .errors import ArgumentError
 from .events import StreamEvent
@@ -230,7 +230,7 @@ class Program:
         if generator_style:
             return self._generate(calls, limit, return_errors, progress_bar)
         outcomes: list[Promise | None] = [None] * len(calls)
-        ended = run_many(bodies_of(self, calls, limit, Call.execute), limit)
+        ended = run_many(bodies_of(self, calls, limit, execute_in_group), limit)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             outcomes[index] = outcome
         return states_of(calls, outcomes, return_errors)
@@ -263,7 +263,7 @@ class Program:
     def _generate(
         self, calls: list[Call], limit: int, return_errors: bool, progress_bar: bool
     ) -> Iterator[ProgramState]:
-        ended = run_many(bodies_of(self, calls, limit, Call.execute), limit, in_order=True)
+        ended = run_many(bodies_of(self, calls, limit, execute_in_group), limit, in_order=True)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             if not return_errors:
                 outcome.result()

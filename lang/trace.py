@@ -45,6 +45,7 @@ __all__ = ["MAX_NODES", "refuse_while_tracing", "trace_function"]
 
 MAX_NODES = 20_000  # a program that goes on longer is traced so far, and the graph says so
 
+_NO_OPTIONS = SamplingOptions()
 _ROLES = ("system", "user", "assistant")
 
 
@@ -54,12 +55,18 @@ def refuse_while_tracing(what: str) -> None:
         raise TraceEnds(what)
 
 
-def trace_function(name: str, func: Callable[..., Any], arguments: inspect.BoundArguments | None) -> PrefixGraph:
+def trace_function(
+    name: str,
+    func: Callable[..., Any],
+    arguments: inspect.BoundArguments | None,
+    options: SamplingOptions = _NO_OPTIONS,
+) -> PrefixGraph:
     """The graph of `func`, whose first parameter is the state.  Arguments that `arguments` lacks are left open.
+    `options` are those of the run.
 
     Raises nothing that the program raises: an error ends the trace, and a run will raise it where it belongs."""
     signature = inspect.signature(func)
-    tracer = _Tracer(name)
+    tracer = _Tracer(name, options)
     own = list(signature.parameters.values())[1:]
     given = dict(arguments.arguments) if arguments is not None else {}
     args, kwargs = _filled(own, given, tracer)
@@ -134,7 +141,7 @@ def _line_of(error: Exception, func: Callable[..., Any]) -> SourceLine:
 class _Tracer:
     """One trace: the nodes so far, the placeholders, and whether it has ended."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, options: SamplingOptions) -> None:
         self.program = program
         self.placeholders = Placeholders()
         self.left_open: set[str] = set()
@@ -143,7 +150,7 @@ class _Tracer:
         self.ends: list[TraceEnds] = []  # the first is the trace's; the program may have caught it and gone on
         marks = {role: (self._format(f"{role} begin"), self._format(f"{role} end")) for role in _ROLES}
         self.model = ModelInfo("", 0, ChatFormat(self._format("bos"), self._format("default system"), marks))
-        self.run = _TracedRun()
+        self.run = _TracedRun(options)
         self.root = TracedBranch(self, None, None, ())
 
     def argument(self, name: str) -> str:
@@ -182,8 +189,8 @@ class _NoModel:
 class _TracedRun(Run):
     """Nothing waits, nothing streams, and nothing can be cancelled."""
 
-    def __init__(self) -> None:
-        super().__init__(cast("Backend", _NoModel()), SamplingOptions(), stream=False)
+    def __init__(self, options: SamplingOptions) -> None:
+        super().__init__(cast("Backend", _NoModel()), options, stream=False)
 
     def branches(self) -> list[Branch]:
         return []
@@ -271,9 +278,10 @@ class TracedBranch(Branch):
         made = self.tracer.add(
             lambda id: GenNode(id, self.id, node.source, node.name, index, node.options, node.extra_stops)
         )
-        outputs = [self._output(made.id, node, k) for k in range(node.options.n or 1)]
+        num_outputs = options.over(self.run.options).n or 1
+        outputs = [self._output(made.id, node, k) for k in range(num_outputs)]
         self.text.add_generated(str.__str__(outputs[0]), None)
-        value: Any = outputs[0] if node.options.n in (None, 1) else outputs
+        value: Any = outputs[0] if num_outputs == 1 else outputs
         if node.value_type is not None:
             operation.slot.reader = None  # a placeholder is no JSON
             value = TracedValue(f"the value of {node.label}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,25 @@ class Asked:
 
 
 @dataclass
+class Cache:
+    """Keeps who expects to come back to something."""
+
+    pages_are_short: bool = False
+    owners: set[Hashable] = field(default_factory=set)
+
+    def expect(self, owner: Hashable, uses: Sequence[object], namespace: bytes = b"") -> None:
+        self.owners.discard(owner)
+        if uses:
+            self.owners.add(owner)
+
+    def forget(self, owner: Hashable) -> None:
+        self.owners.discard(owner)
+
+    def retire(self, tokens: object, num_shared: int, namespace: bytes = b"") -> None:
+        return None
+
+
+@dataclass
 class Rig:
     """A runner whose requests wait for the test, and everything that its clients hear."""
 
@@ -86,11 +105,12 @@ class Rig:
     aborted: list[int] = field(default_factory=list)
     news: list[ProgramNews] = field(default_factory=list)
     most_running: int = 0
+    cache: Cache = field(default_factory=Cache)
 
     def __post_init__(self) -> None:
         ids = itertools.count(-1, -1)
         encoder = TextEncoder(ByteTokenizer(), INFO)
-        self.runner = ProgramRunner(self, self._emit, encoder, INFO, ids.__next__, max_requests=self.room)
+        self.runner = ProgramRunner(self, self._emit, encoder, INFO, ids.__next__, self.cache, max_requests=self.room)
 
     # ---- what the runner sees
 
@@ -130,7 +150,7 @@ class Rig:
 
     def run(self, *nodes: dict[str, Any], items: Sequence[dict[str, str]] = ({},), call: int = 1, **more: Any) -> None:
         plan = ProgramPlan.read({"version": 1, "nodes": list(nodes)})
-        self.runner.run(RunProgram(call, plan.nodes, list(items), more.get("stream", False)))
+        self.runner.run(RunProgram(call, plan.nodes, list(items), stream=more.get("stream", False), whole=True))
 
     def end(self, prompt: str, text: str = "") -> None:
         asked = next(each for each in self.running.values() if each.prompt == prompt)
@@ -157,6 +177,7 @@ class Rig:
         runner = self.runner
         assert not runner._programs
         assert not runner._serving
+        assert not self.cache.owners
         assert not self.running
         runner._start_ready()  # entries of dropped nodes are passed over
         assert not runner._ready
@@ -466,7 +487,7 @@ def test_whatever_fails_or_is_ended_in_whatever_order_nothing_is_left(
     for _ in range(1000):
         if not rig.running:
             break
-        rig.full = draw.random() < 0.2
+        rig.full, rig.cache.pages_are_short = draw.random() < 0.2, draw.random() < 0.7
         what = draw.randrange(10)
         if what == 0:
             rig.runner.abort(AbortProgram(1, draw.randrange(3), draw.randrange(len(nodes))))
