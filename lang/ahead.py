@@ -96,7 +96,8 @@ class RunAhead:
         meet it there if it is there."""
         if error is not None:
             known = isinstance(error, BackendError)
-            log.warning("a program was not run ahead to its end: %s", error, exc_info=None if known else error)
+            level = logging.INFO if known else logging.ERROR  # what a backend says, a run hears when it asks by itself
+            log.log(level, "a program was not run ahead to its end: %s", error, exc_info=None if known else error)
         self._call = None
         for item in self.items:
             item.end(error)
@@ -211,9 +212,14 @@ class AheadOfRun:
     ) -> tuple[list[Score], list[Score]] | None:
         """Scores of the choices after the prompt, and alone where the method needs that; None: none came ahead."""
         node = self._node("select", position, lambda more: more["choices"] == list(choices))
-        news = await self._news_of(node, prompt) if node is not None else None
-        if news is None:
+        if node is None or (news := await self._news_of(node, prompt)) is None:
             return None
+        try:
+            while news.scores is None and news.error is None and not self._over:
+                await self._wait()
+        except asyncio.CancelledError:
+            self._give_up(node)
+            raise
         if news.error is not None:
             raise news.error
         return (news.scores, news.alone) if news.scores is not None else None

@@ -211,6 +211,7 @@ class ProgramRunner:
         running = RunningNode(index, node, prompt)
         item.running[index] = running
         item.uses.begun(index)
+        self._emit([item.news(running)])
         if node.kind == "gen":
             self._start_gen(item, running, ids)
         else:

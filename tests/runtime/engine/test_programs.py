@@ -104,6 +104,7 @@ class Rig:
     asked: list[Asked] = field(default_factory=list)
     aborted: list[int] = field(default_factory=list)
     news: list[ProgramNews] = field(default_factory=list)
+    begun: list[ProgramNews] = field(default_factory=list)  # of nodes whose requests were made
     most_running: int = 0
     cache: Cache = field(default_factory=Cache)
 
@@ -144,7 +145,8 @@ class Rig:
     def _emit(self, messages: list[EngineMessage]) -> None:
         for message in messages:
             assert isinstance(message, ProgramNews)
-            self.news.append(message)
+            said = message.node < 0 or message.delta or message.scores or message.error
+            (self.news if said else self.begun).append(message)
 
     # ---- what the test does
 
@@ -207,6 +209,8 @@ def test_a_node_starts_when_what_it_needs_has_ended() -> None:
     rig.end("Tips.A:x So y", "!")
     assert rig.prompts == ["Tips.A:x So y!"]
     assert rig.over == []
+    assert [news.node for news in rig.begun] == [1, 2, 3, 4]
+    assert rig.begun[0].digest == PromptText(TextEncoder(ByteTokenizer(), INFO)).with_text("Tips.A:").digest()
     rig.end("Tips.A:x So y!")
     assert [news.node for news in rig.news] == [1, 2, 3, 4, -1]
     rig.check_empty()
