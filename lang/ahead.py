@@ -11,6 +11,7 @@ its output is the program's; otherwise the program asks the backend itself, and 
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -19,10 +20,13 @@ from typing import Any
 
 from .admission import Requests
 from .backends.protocol import Chunk, GenerateRequest, ProgramBackend, ProgramCall, ProgramNews, Prompt, Score
+from .errors import BackendError
 from .loop import loop_thread
 from .plan import Plan, Position
 
 __all__ = ["AheadOfRun", "RunAhead", "prompt_digest"]
+
+log = logging.getLogger("forktree.lang")
 
 
 def prompt_digest(prompt: Prompt) -> bytes:
@@ -45,37 +49,65 @@ class RunAhead:
     ) -> None:
         self._backend, self._plan, self._arguments, self._stream = backend, plan, arguments, stream
         self._call: ProgramCall | None = None
-        self._positions = plan.positions
-        self.items = [AheadOfRun(self, plan, self._positions, item) for item in range(len(arguments))]
+        self._task: asyncio.Task[None] | None = None
+        positions = plan.positions
+        self.items = [AheadOfRun(self, plan, positions, item) for item in range(len(arguments))]
+        self._num_open = len(self.items)
 
     def start(self) -> None:
         """Any thread."""
-        loop_thread().post(lambda: loop_thread().spawn(self._follow()))
+        loop_thread().post(self._begin)
+
+    # ---- on the loop
 
     def abort(self, item: int, node: int | None = None) -> None:
-        """On the loop."""
         if self._call is not None:
             self._call.abort(item, node)
 
-    async def _follow(self) -> None:
-        """Sort the news by run.  An error of the whole is nobody's: each run goes on by itself, and meets it there."""
+    def leave(self, item: int) -> None:
+        """This run wants nothing more; when none does the whole is ended."""
+        self._num_open -= 1
+        if self._num_open:
+            self.abort(item)
+        elif self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
         try:
             self._call = self._backend.run_program(self._plan.wire(), self._arguments, stream=self._stream)
-            async with aclosing(self._call):
-                async for news in self._call:
+        except Exception as error:
+            self._end(error)
+        else:
+            self._task = loop_thread().spawn(self._follow(self._call))
+
+    async def _follow(self, call: ProgramCall) -> None:
+        """Sort the news by run."""
+        error: Exception | None = None
+        try:
+            async with aclosing(call):
+                async for news in call:
                     self.items[news.item].take(news)
-        except Exception:
-            pass
+        except Exception as failure:
+            error = failure
         finally:
-            self._call = None
-            for item in self.items:
-                item.end()
+            self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        """An error of the whole is told to whom it leaves with half an output.  The others go on by themselves, and
+        meet it there if it is there."""
+        if error is not None:
+            known = isinstance(error, BackendError)
+            level = logging.INFO if known else logging.ERROR  # what a backend says, a run hears when it asks by itself
+            log.log(level, "a program was not run ahead to its end: %s", error, exc_info=None if known else error)
+        self._call = None
+        for item in self.items:
+            item.end(error)
 
 
 class _NodeNews:
     """What came of one node so far."""
 
-    __slots__ = ("alone", "chunks", "closed", "digest", "error", "scores")
+    __slots__ = ("alone", "chunks", "digest", "error", "scores")
 
     def __init__(self) -> None:
         self.digest = b""
@@ -92,14 +124,18 @@ class AheadOfRun:
         self._ahead, self._plan, self._positions, self._item = ahead, plan, positions, item
         self._forks = plan.forks
         self._news: dict[int, _NodeNews] = {}
+        self._lost: set[int] = set()  # nodes that won't run to their end: given up, or after one that failed
         self._changed: asyncio.Event | None = None
-        self._over = False
+        self._over = self._closed = False
+        self._why: Exception | None = None  # it is over before its end
 
     # ---- what arrives
 
     def take(self, news: ProgramNews) -> None:
+        if self._closed:
+            return
         if news.node < 0:
-            self.end()
+            self.end(None)
             return
         node = self._news.setdefault(news.node, _NodeNews())
         node.digest = news.digest or node.digest
@@ -107,17 +143,26 @@ class AheadOfRun:
             node.chunks.setdefault(news.output, []).append(news.chunk)
         if news.scores is not None:
             node.scores, node.alone = list(news.scores), list(news.alone or ())
-        node.error = news.error or node.error
+        if news.error is not None:
+            node.error = news.error
+            self._lose(self._plan.dependents[news.node])
         self._notify()
 
-    def end(self) -> None:
-        self._over = True
-        self._notify()
+    def end(self, error: Exception | None) -> None:
+        if not self._over:
+            self._over, self._why = True, error
+            self._notify()
 
     def close(self) -> None:
-        """The run is over; any thread.  What it did not ask for is ended."""
-        if not self._over:
-            loop_thread().post(lambda: None if self._over else self._ahead.abort(self._item))
+        """The run is over; any thread.  What it did not ask for is ended, and what came for it is let go."""
+        loop_thread().post(self._close)
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._ahead.leave(self._item)
+            self._news.clear()
+            self.end(None)
 
     # ---- what the run asks for
 
@@ -135,25 +180,32 @@ class AheadOfRun:
     ) -> AsyncGenerator[Chunk, None]:
         """The chunks of one output: those that came ahead, if they answer this request, else the backend's own."""
         node = self._node("gen", position, lambda more: _same_sampling(more, request, output))
-        if node is not None and await self._asked_the_same(node, request.prompt):
-            finished = False
+        if node is not None and (news := await self._news_of(node, request.prompt)) is not None:
+            chunks = news.chunks.setdefault(output, [])
+            num_taken, finished = 0, False
             try:
-                async for chunk in self._chunks(node, output):
-                    finished = chunk.finish_reason is not None
-                    yield chunk
-                if finished:
-                    return
-            except GeneratorExit:
-                if not finished:
-                    self._ahead.abort(self._item, node)
-                raise
-            except asyncio.CancelledError:
-                self._ahead.abort(self._item, node)
-                raise
-            if self._started(node, output):
-                return  # the engine ended half way; who reads this says so
-        async with aclosing(backend.generate(request)) as chunks:
-            async for chunk in chunks:
+                while not finished:
+                    if num_taken < len(chunks):
+                        chunk = chunks[num_taken]
+                        num_taken += 1
+                        finished = chunk.finish_reason is not None
+                        yield chunk
+                    elif news.error is not None:
+                        raise news.error
+                    elif self._over:
+                        break
+                    else:
+                        await self._wait()
+            finally:
+                if not finished and not self._over and news.error is None:  # nobody reads on
+                    self._give_up(node)
+                chunks.clear()
+            if finished:
+                return
+            if num_taken:
+                raise self._why or BackendError("the engine ended half way through an output")
+        async with aclosing(backend.generate(request)) as own:
+            async for chunk in own:
                 yield chunk
 
     async def scores(
@@ -161,15 +213,14 @@ class AheadOfRun:
     ) -> tuple[list[Score], list[Score]] | None:
         """Scores of the choices after the prompt, and alone where the method needs that; None: none came ahead."""
         node = self._node("select", position, lambda more: more["choices"] == list(choices))
-        if node is None:
+        if node is None or (news := await self._news_of(node, prompt)) is None:
             return None
         try:
-            if not await self._asked_the_same(node, prompt):
-                return None
+            while news.scores is None and news.error is None and not self._over:
+                await self._wait()
         except asyncio.CancelledError:
-            self._ahead.abort(self._item, node)
+            self._give_up(node)
             raise
-        news = self._news[node]
         if news.error is not None:
             raise news.error
         return (news.scores, news.alone) if news.scores is not None else None
@@ -184,40 +235,36 @@ class AheadOfRun:
         planned = self._plan.nodes[found]
         if planned.kind == kind and fits(planned.more):
             return found
-        self._ahead.abort(self._item, found)
+        self._give_up(found)
         return None
 
-    async def _asked_the_same(self, node: int, prompt: Prompt) -> bool:
-        """Whether the node had this prompt, once that can be told; a node that never ran had none."""
-        while (news := self._news.get(node)) is None and not self._over:
-            await self._wait()
-        if news is None:
-            return False
-        if news.error is not None and not news.digest:
-            return True  # it failed before it had one
-        if news.digest == prompt_digest(prompt):
-            return True
-        self._ahead.abort(self._item, node)
-        return False
+    async def _news_of(self, node: int, prompt: Prompt) -> _NodeNews | None:
+        """Of a node that had this prompt, once that can be told.  None: it had another, or failed before it had one."""
+        try:
+            while (news := self._news.get(node)) is None and not self._over and node not in self._lost:
+                await self._wait()
+        except asyncio.CancelledError:
+            self._give_up(node)
+            raise
+        if news is not None and news.digest == prompt_digest(prompt):
+            return news
+        if news is not None:
+            self._give_up(node)
+        return None
 
-    async def _chunks(self, node: int, output: int) -> AsyncGenerator[Chunk, None]:
-        news, position = self._news[node], 0
-        while True:
-            chunks = news.chunks.get(output, [])
-            while position < len(chunks):
-                chunk = chunks[position]
-                position += 1
-                yield chunk
-                if chunk.finish_reason is not None:
-                    return
-            if news.error is not None:
-                raise news.error
-            if self._over:
-                return
-            await self._wait()
+    def _give_up(self, node: int) -> None:
+        """It is not what the program asks for, and so is nothing that needs it."""
+        if node not in self._lost:
+            self._lose([node])
+            self._ahead.abort(self._item, node)
 
-    def _started(self, node: int, output: int) -> bool:
-        return bool(self._news[node].chunks.get(output))
+    def _lose(self, nodes: Sequence[int]) -> None:
+        stack = list(nodes)
+        while stack:
+            if (node := stack.pop()) not in self._lost:
+                self._lost.add(node)
+                stack += self._plan.dependents[node]
+        self._notify()
 
     async def _wait(self) -> None:
         """Until there is news."""
@@ -238,4 +285,11 @@ def _same_sampling(more: Mapping[str, Any], request: GenerateRequest, output: in
         return False
     if planned.get("seed") is not None:
         planned["seed"] += output
-    return planned == request.sampling.to_dict() and bool(more.get("return_logprob")) == request.return_logprob
+    if planned != request.sampling.to_dict() or bool(more.get("return_logprob")) != request.return_logprob:
+        return False
+    if not request.return_logprob:
+        return True
+    return (more["logprob_start_len"], more["top_logprobs_num"]) == (
+        request.logprob_start_len,
+        request.top_logprobs_num,
+    )

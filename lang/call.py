@@ -36,7 +36,7 @@ T = TypeVar("T")
 class Call:
     """One run of a program: its arguments, its Run and its state."""
 
-    __slots__ = ("_before", "_program", "_stop_timer", "_timeout", "arguments", "run", "state")
+    __slots__ = ("_before", "_program", "_stop_timer", "_timeout", "arguments", "group", "run", "state")
 
     def __init__(
         self, program: Program, arguments: inspect.BoundArguments, run: Run, timeout: float | None = None
@@ -44,6 +44,7 @@ class Call:
         self._program, self.arguments, self.run, self._timeout = program, arguments, run, timeout
         self._stop_timer: Callable[[], None] | None = None
         self._before: Token[Run | None] | None = None
+        self.group: Group | None = None  # of a batch, with which it is planned ahead
         self.state = (AsyncState if program.is_async else ProgramState).root(run)
 
     def plan_ahead(self) -> None:
@@ -54,7 +55,17 @@ class Call:
         return self.execute()
 
     async def arun_ahead(self) -> ProgramState:
-        self.plan_ahead()
+        await run_async(self.plan_ahead)  # which may wait for the backend, and then gives way to the loop
+        return await self.arun()
+
+    def execute_in_group(self) -> ProgramState:
+        if self.group is not None:
+            self.group.plan()
+        return self.execute()
+
+    async def arun_in_group(self) -> ProgramState:
+        if self.group is not None and not self.group.is_planned:
+            await run_async(self.group.plan)
         return await self.arun()
 
     def execute(self) -> ProgramState:
@@ -104,8 +115,7 @@ class Call:
             self.run.events.close()
         if self._stop_timer is not None:
             self._stop_timer()
-        if self.run.ahead is not None:
-            self.run.ahead.close()
+        self.leave_ahead()
 
     def _returned(self) -> Promise:
         self.state._shared.roles.program_ends(self._program.name)
@@ -124,6 +134,12 @@ class Call:
         if unseen is not None:
             self.state._shared.body_error = unseen
             raise unseen
+
+    def leave_ahead(self) -> None:
+        """What runs ahead of this run is wanted no more."""
+        ahead, self.run.ahead = self.run.ahead, None
+        if ahead is not None:
+            ahead.close()
 
     def stream(self) -> StreamedState:
         return StreamedState(self.state._shared, self.run, self._body)
@@ -149,12 +165,36 @@ class Call:
             shared.closed = f"program {self._program.name!r} has ended"
 
 
+class Group:
+    """Runs whose model calls are planned together: by the first of them, while the others wait."""
+
+    def __init__(self, program: Program, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self._program = program
+        self._begun = False
+        self._planned = Promise()
+
+    @property
+    def is_planned(self) -> bool:
+        return self._planned.done
+
+    def plan(self) -> None:
+        if self._begun:
+            loop_thread().until_done(self._planned)
+            return
+        self._begun = True
+        try:
+            plan_ahead(self._program, [(call.run, call.arguments) for call in self.calls])
+        finally:
+            self._planned.set()
+
+
 async def arun_all(program: Program, calls: Sequence[Call], limit: int, return_errors: bool) -> list[ProgramState]:
     outcomes: list[Promise | None] = [None] * len(calls)
     if program.is_async:
-        ended = run_coroutines(bodies_of(program, calls, limit, Call.arun), limit)
+        ended = run_coroutines(bodies_of(program, calls, limit, Call.arun_in_group), limit)
     else:
-        ended = run_many_async(bodies_of(program, calls, limit, Call.execute), limit)
+        ended = run_many_async(bodies_of(program, calls, limit, Call.execute_in_group), limit)
     async for index, outcome in ended:
         outcomes[index] = outcome
     return states_of(calls, outcomes, return_errors)
@@ -163,13 +203,19 @@ async def arun_all(program: Program, calls: Sequence[Call], limit: int, return_e
 def bodies_of(
     program: Program, calls: Sequence[Call], limit: int, run: Callable[[Call], T]
 ) -> Iterator[Callable[[], T]]:
-    """What a batch runs, planned ahead some at a time: no more than may be in flight."""
+    """What a batch runs, in groups that are planned ahead together: of no more than may be in flight."""
     size = min(limit, ITEMS_AT_ONCE)
     for first in range(0, len(calls), size):
-        together = calls[first : first + size]
-        plan_ahead(program, [(call.run, call.arguments) for call in together])
-        # methods, not partials: those would keep half a kilobyte more of the C stack of every program that waits
-        yield from (MethodType(run, call) for call in together)
+        group = Group(program, calls[first : first + size])
+        for call in group.calls:
+            call.group = group
+        try:
+            # methods, not partials: those would keep half a kilobyte more of the C stack of every program that waits
+            yield from (MethodType(run, call) for call in group.calls)
+        except GeneratorExit:  # the batch was left: some have not begun, and never will
+            for call in group.calls:
+                call.leave_ahead()
+            raise
 
 
 def states_of(calls: Sequence[Call], outcomes: Sequence[Promise | None], return_errors: bool) -> list[ProgramState]:

@@ -36,7 +36,7 @@ def plan_ahead(program: Program, runs: Sequence[tuple[Run, BoundArguments]]) -> 
     Does nothing where the backend can't run programs, or where tracing might do what only a run should."""
     if not runs or not is_foreseen(program, runs[0][0].backend, [arguments for _, arguments in runs]):
         return
-    graphs = [trace_function(program.name, program.func, arguments) for _, arguments in runs]
+    graphs = [trace_function(program.name, program.func, arguments, run.options) for run, arguments in runs]
     chat = _chat_format(graphs, runs[0][0])
     plans = [make_plan(graph, chat, run.options) for graph, (run, _) in zip(graphs, runs, strict=True)]
     worth_it = [at for at, plan in enumerate(plans) if is_worth_it(plan, len(plans))]

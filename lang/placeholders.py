@@ -1,6 +1,7 @@
 """What stands for a value while a program is traced: text that may be written on, and whose inspection ends the trace.
 
-Here: Reference (what is stood for), Placeholders (references <-> marks in text), TracedText, TracedValue, TraceEnds.
+Here: Reference (what is stood for), Placeholders (references <-> marks in text), TracedText, TracedValue, TraceEnds,
+and ends_seen, which remembers an end that the program caught.
 Not here: tracing (trace).  Imports errors and nodes only.
 
 A traced text is a str that holds marks, so that it passes through +, f-strings and "".join as any text does, and the
@@ -14,6 +15,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -21,7 +23,12 @@ from .nodes import SourceLine, caller_line
 
 _LIBRARY = os.path.dirname(os.__file__)  # a line of json.loads tells a user less than the line that called it
 
-__all__ = ["Placeholders", "Reference", "TraceEnds", "TracedText", "TracedValue"]
+__all__ = ["Placeholders", "Reference", "TraceEnds", "TracedText", "TracedValue", "ends_seen"]
+
+ends_seen: ContextVar[list[TraceEnds] | None] = ContextVar("forktree_trace_ends", default=None)
+"""The ends of the trace that runs here; None where none runs.  A bare `except` can catch an end, not undo it."""
+
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # no characters, by Unicode's word: no text of a user has them
 
 
 class TraceEnds(BaseException):
@@ -30,6 +37,8 @@ class TraceEnds(BaseException):
     def __init__(self, reason: str, source: SourceLine | None = None) -> None:
         super().__init__(reason)
         self.reason, self.source = reason, source or caller_line(_LIBRARY)
+        if (ends := ends_seen.get()) is not None:
+            ends.append(self)
 
 
 @dataclass(frozen=True)
@@ -44,19 +53,21 @@ class Reference:
 
 
 class Placeholders:
-    """The references of one trace, and their marks.  The marks hold a random word: no text of a user has it."""
+    """The references of one trace, and their marks.  The marks hold a random word: no text of a user has it, and what
+    is left of a mark that was cut, escaped or put into other letters is found by it."""
 
     def __init__(self) -> None:
-        word = secrets.token_hex(6)
+        self._word = "x" + secrets.token_hex(6)
         self._references: list[Reference] = []
         self._marks: dict[Reference, str] = {}
-        self._opening = f"\ue000{word}:"
-        self._pattern = re.compile(f"{self._opening}([0-9]+)\ue001")
+        self._opening = f"{_OPEN}{self._word}:"
+        self._pattern = re.compile(f"{self._opening}([0-9]+){_CLOSE}")
+        self._shown = re.compile(rf"(?:{_OPEN}|\\ufdd0){self._word}:([0-9]+)(?:{_CLOSE}|\\ufdd1)")  # a repr's, too
 
     def mark(self, reference: Reference) -> str:
         mark = self._marks.get(reference)
         if mark is None:
-            mark = self._marks[reference] = f"{self._opening}{len(self._references)}\ue001"
+            mark = self._marks[reference] = f"{self._opening}{len(self._references)}{_CLOSE}"
             self._references.append(reference)
         return mark
 
@@ -84,8 +95,15 @@ class Placeholders:
             position = match.end()
         yield from self._plain(text[position:])
 
+    def holds_marks(self, text: str) -> bool:
+        return any(isinstance(piece, Reference) for piece in self.pieces(text))
+
+    def shown(self, text: str) -> str:
+        """The text for people, with what its marks stand for."""
+        return self._shown.sub(lambda match: f"{{{self._references[int(match[1])].shown}}}", text)
+
     def _plain(self, text: str) -> Iterator[str]:
-        if "\ue000" in text and self._opening[:-1] in text:
+        if _OPEN in text or _CLOSE in text or self._word in text.lower():
             raise TraceEnds("text that a run will generate was changed on the way")
         if text:
             yield text
@@ -107,8 +125,15 @@ class TracedText(str):
             return NotImplemented  # a node, which knows what to do with text before it
         return TracedText(str.__add__(self, other), self._shown)
 
-    def __radd__(self, other: str) -> Any:
+    def __radd__(self, other: object) -> Any:
+        if not isinstance(other, str):
+            return NotImplemented
         return TracedText(str.__add__(other, str.__str__(self)), self._shown)
+
+    def __mul__(self, times: Any) -> Any:
+        return TracedText(str.__mul__(self, times), self._shown)
+
+    __rmul__ = __mul__
 
     def __str__(self) -> str:
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from .backends.protocol import ChatFormat, SamplingParams
@@ -70,6 +71,16 @@ class Plan:
         """Forks below which something is planned: the path of the branch, then the fork's number in paths."""
         paths = {node.position[0] for node in self.nodes if node.position is not None}
         return frozenset(path[:length] for path in paths for length in range(1, len(path), 2))
+
+    @cached_property
+    def dependents(self) -> tuple[tuple[int, ...], ...]:
+        """For each node those that continue it or use its output."""
+        found: list[set[int]] = [set() for _ in self.nodes]
+        for i, node in enumerate(self.nodes):
+            used = {piece["node"] for piece in node.pieces if not isinstance(piece, str) and "node" in piece}
+            for of in used | ({node.after} if node.after >= 0 else set()):
+                found[of].add(i)
+        return tuple(map(tuple, map(sorted, found)))
 
     @property
     def num_calls(self) -> int:

@@ -263,7 +263,7 @@ class Program:
         if generator_style:
             return self._generate(calls, limit, return_errors, progress_bar)
         outcomes: list[Promise | None] = [None] * len(calls)
-        ended = run_many(bodies_of(self, calls, limit, Call.execute), limit)
+        ended = run_many(bodies_of(self, calls, limit, Call.execute_in_group), limit)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             outcomes[index] = outcome
         return states_of(calls, outcomes, return_errors)
@@ -306,7 +306,7 @@ class Program:
     def _generate(
         self, calls: list[Call], limit: int, return_errors: bool, progress_bar: bool
     ) -> Iterator[ProgramState]:
-        ended = run_many(bodies_of(self, calls, limit, Call.execute), limit, in_order=True)
+        ended = run_many(bodies_of(self, calls, limit, Call.execute_in_group), limit, in_order=True)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             if not return_errors:
                 outcome.result()

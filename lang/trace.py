@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any, cast
 
 from .async_state import AsyncState
@@ -37,8 +36,8 @@ from .graph import (
 )
 from .nodes import Fork, Node, RoleBegin, SourceLine, caller_line
 from .operations import Append, Choose, Finish, ForkOff, Generate, Read, Role, ScopeBegin, ScopeEnd
-from .options import SamplingOptions
-from .placeholders import Placeholders, Reference, TracedValue, TraceEnds
+from .options import CONSTRAINTS, SamplingOptions
+from .placeholders import Placeholders, Reference, TracedValue, TraceEnds, ends_seen
 from .reading import Shared
 from .state import ProgramState
 
@@ -46,39 +45,45 @@ __all__ = ["MAX_NODES", "refuse_while_tracing", "trace_function"]
 
 MAX_NODES = 20_000  # a program that goes on longer is traced so far, and the graph says so
 
-_tracing: ContextVar[bool] = ContextVar("forktree_tracing", default=False)
+_NO_OPTIONS = SamplingOptions()
 _ROLES = ("system", "user", "assistant")
 
 
 def refuse_while_tracing(what: str) -> None:
     """Ends a trace that would start something by itself; does nothing outside one."""
-    if _tracing.get():
+    if ends_seen.get() is not None:
         raise TraceEnds(what)
 
 
-def trace_function(name: str, func: Callable[..., Any], arguments: inspect.BoundArguments | None) -> PrefixGraph:
+def trace_function(
+    name: str,
+    func: Callable[..., Any],
+    arguments: inspect.BoundArguments | None,
+    options: SamplingOptions = _NO_OPTIONS,
+) -> PrefixGraph:
     """The graph of `func`, whose first parameter is the state.  Arguments that `arguments` lacks are left open.
+    `options` are those of the run.
 
     Raises nothing that the program raises: an error ends the trace, and a run will raise it where it belongs."""
     signature = inspect.signature(func)
-    tracer = _Tracer(name)
+    tracer = _Tracer(name, options)
     own = list(signature.parameters.values())[1:]
     given = dict(arguments.arguments) if arguments is not None else {}
     args, kwargs = _filled(own, given, tracer)
     kind = AsyncState if inspect.iscoroutinefunction(func) else ProgramState
     state = kind(Shared(tracer.root, {}, RoleTracker()))
-    token = _tracing.set(True)
+    token = ends_seen.set(tracer.ends)
     try:
         returned = func(state, *args, **kwargs)
         if inspect.iscoroutine(returned):
             _finish_coroutine(returned)
-        tracer.check_open()
-    except TraceEnds as end:
-        tracer.end(end.reason, end.source)
+    except TraceEnds:
+        pass  # it is the first of tracer.ends, or follows from it
     except Exception as error:
-        tracer.end(_of_error(error), _line_of(error, func))
+        if not tracer.ends:
+            tracer.ends.append(TraceEnds(tracer.placeholders.shown(_of_error(error)), _line_of(error, func)))
     finally:
-        _tracing.reset(token)
+        ends_seen.reset(token)
     return tracer.graph(tuple(each.name for each in own if each.name in tracer.left_open))
 
 
@@ -136,16 +141,16 @@ def _line_of(error: Exception, func: Callable[..., Any]) -> SourceLine:
 class _Tracer:
     """One trace: the nodes so far, the placeholders, and whether it has ended."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, options: SamplingOptions) -> None:
         self.program = program
         self.placeholders = Placeholders()
         self.left_open: set[str] = set()
         self.nodes: list[GraphNode] = []
         self.branches: list[GraphBranch] = []
-        self.ended: OpenNode | None = None
+        self.ends: list[TraceEnds] = []  # the first is the trace's; the program may have caught it and gone on
         marks = {role: (self._format(f"{role} begin"), self._format(f"{role} end")) for role in _ROLES}
         self.model = ModelInfo("", 0, ChatFormat(self._format("bos"), self._format("default system"), marks))
-        self.run = _TracedRun()
+        self.run = _TracedRun(options)
         self.root = TracedBranch(self, None, None, ())
 
     def argument(self, name: str) -> str:
@@ -153,26 +158,23 @@ class _Tracer:
         return self.placeholders.text(Reference("argument", name, shown=f"argument {name!r}"))
 
     def add(self, make: Callable[[int], GraphNode]) -> GraphNode:
-        if self.ended is not None:  # the program caught what ended it, and went on
-            raise TraceEnds(self.ended.reason, self.ended.source)
-        if len(self.nodes) >= MAX_NODES:
-            raise TraceEnds(f"it has over {MAX_NODES:,} nodes")
+        self.check_open()
         node = make(len(self.nodes))
         self.nodes.append(node)
         return node
 
-    def end(self, reason: str, source: SourceLine) -> None:
-        if self.ended is None:
-            self.ended = OpenNode(len(self.nodes), 0, source, reason)
-            self.nodes.append(self.ended)
-
     def check_open(self) -> None:
-        """A program that caught TraceEnds with a bare except has seen an end that never was."""
-        if self.ended is not None:
-            raise TraceEnds(self.ended.reason, self.ended.source)
+        """Nothing is added after the end, and not without end."""
+        if self.ends:
+            raise self.ends[0].with_traceback(None)
+        if len(self.nodes) >= MAX_NODES:
+            raise TraceEnds(f"it has over {MAX_NODES:,} nodes")
 
     def graph(self, arguments: tuple[str, ...]) -> PrefixGraph:
-        return PrefixGraph(self.program, arguments, tuple(self.branches), tuple(self.nodes))
+        nodes = list(self.nodes)
+        if self.ends:
+            nodes.append(OpenNode(len(nodes), 0, self.ends[0].source, self.ends[0].reason))
+        return PrefixGraph(self.program, arguments, tuple(self.branches), tuple(nodes))
 
     def _format(self, what: str) -> str:
         return self.placeholders.mark(Reference("format", what, shown=f"the {what} of the chat format"))
@@ -187,8 +189,8 @@ class _NoModel:
 class _TracedRun(Run):
     """Nothing waits, nothing streams, and nothing can be cancelled."""
 
-    def __init__(self) -> None:
-        super().__init__(cast("Backend", _NoModel()), SamplingOptions(), stream=False)
+    def __init__(self, options: SamplingOptions) -> None:
+        super().__init__(cast("Backend", _NoModel()), options, stream=False)
 
     def branches(self) -> list[Branch]:
         return []
@@ -271,20 +273,27 @@ class TracedBranch(Branch):
             self.tracer.add(lambda id: RoleEndNode(id, self.id, node.source, node.role))
 
     def take_gen(self, operation: Generate) -> None:
-        node, index = operation.node, self._next_index()
+        node, options = operation.node, operation.node.options
+        texts = [text for name in CONSTRAINTS if (text := getattr(options, name)) is not None]
+        texts += [node.name] if node.name is not None else []
+        self._refuse_unknown(node, [*texts, *(options.stop or ()), *(options.stop_regex or ())])
+        index = self._next_index()
         made = self.tracer.add(
             lambda id: GenNode(id, self.id, node.source, node.name, index, node.options, node.extra_stops)
         )
-        outputs = [self._output(made.id, node, k) for k in range(node.options.n or 1)]
+        num_outputs = options.over(self.run.options).n or 1
+        outputs = [self._output(made.id, node, k) for k in range(num_outputs)]
         self.text.add_generated(str.__str__(outputs[0]), None)
-        value: Any = outputs[0] if node.options.n in (None, 1) else outputs
+        value: Any = outputs[0] if num_outputs == 1 else outputs
         if node.value_type is not None:
             operation.slot.reader = None  # a placeholder is no JSON
             value = TracedValue(f"the value of {node.label}")
         self._deliver(operation.slot, node, value)
 
     def take_select(self, operation: Choose) -> None:
-        node, index = operation.node, self._next_index()
+        node = operation.node
+        self._refuse_unknown(node, [*node.choices, *([node.name] if node.name is not None else [])])
+        index = self._next_index()
         method = node.method.name
         made = self.tracer.add(
             lambda id: SelectNode(
@@ -315,6 +324,12 @@ class TracedBranch(Branch):
         text = self.text.text(operation.begin.start)
         operation.slot.meta = {}
         operation.slot.set(self.tracer.placeholders.traced(text))
+
+    def _refuse_unknown(self, node: Node, texts: list[str]) -> None:
+        """What a node asks for must be known before it runs; only the text before it may come from a model."""
+        if any(map(self.tracer.placeholders.holds_marks, texts)):
+            label = self.tracer.placeholders.shown(node.label)
+            raise TraceEnds(f"what {label} asks for depends on what a run will generate", node.source)
 
     def _deliver(self, slot: Slot, node: Node, value: Any) -> None:
         slot.meta = TracedValue(f"what is known of {node.label}")  # type: ignore[assignment]  # looking into it ends the trace

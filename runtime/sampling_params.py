@@ -16,6 +16,7 @@ from .errors import InvalidRequest
 MAX_STOPS = 64
 MAX_PATTERN = 1024  # characters of a stop pattern
 MAX_CHOICES = 128
+MAX_TOP_LOGPROBS = 128
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

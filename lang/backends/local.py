@@ -324,6 +324,7 @@ class _CallOnFirstRead:
     ) -> None:
         self._backend, self._start = backend, start
         self._call: LocalProgramCall | None = None
+        self._aborted: list[tuple[int | None, int | None]] = []  # before the start
 
     def __aiter__(self) -> _CallOnFirstRead:
         return self
@@ -331,11 +332,15 @@ class _CallOnFirstRead:
     async def __anext__(self) -> ProgramNews:
         if self._call is None:
             self._call = self._start(await self._backend())
+            for item, node in self._aborted:
+                self._call.abort(item, node)
         return await anext(self._call)
 
     def abort(self, item: int | None = None, node: int | None = None) -> None:
         if self._call is not None:
             self._call.abort(item, node)
+        else:
+            self._aborted.append((item, node))
 
     async def aclose(self) -> None:
         if self._call is not None:

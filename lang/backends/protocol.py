@@ -232,7 +232,8 @@ class ProgramNews:
     """News of one node of one item of a program that a backend runs; node -1: the item is over.
 
     digest   of the prompt the node had: BLAKE2b-128 over its parts, each T or I, its length as a little-endian uint32,
-             then UTF-8 or int32 ids; by it a program tells whether this was the prompt it would have sent itself
+             then UTF-8 or int32 ids; by it a program tells whether this was the prompt it would have sent itself.
+             A node's first news may have it alone, so that a program that asks something else need not wait
     chunk    of a gen: the next piece of output number `output`
     scores   of a select: of its choices, in order; `alone`: with nothing before them, where the method asks for it
     error    the node failed, and what needs it will not run"""

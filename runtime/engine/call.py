@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 
 from ..errors import ContextLengthExceeded, InvalidRequest
-from ..sampling_params import SamplingParams, require_text
+from ..sampling_params import MAX_TOP_LOGPROBS, SamplingParams, require_text
 from .messages import ModelInfo, Submit, SubmitScore
 from .token_trie import TokenTrie
 
-MAX_TOP_LOGPROBS = 128
 _SEED_STEP = 0x9E3779B97F4A7C15  # between the seeds of the n outputs of one call
 
 

@@ -222,7 +222,8 @@ class ScoredChoice(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ProgramNews(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """News of one node of a running program; node -1: the item is over, whatever of it did not run never will.
+    """News of one node of a running program; node -1: the item is over, whatever of it did not run never will.  A
+    node's first news is its digest alone, when it begins: whoever asked something else need not wait for its end.
 
     digest   of the prompt that the node had (prompt_text.PromptText.digest)
     delta    of a gen: what is new of output number `output`

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ..errors import ForktreeRuntimeError, InvalidRequest, make_error
@@ -20,7 +21,8 @@ MAX_ITEMS = 4096
 
 
 class ProgramCall:
-    """An asynchronous iterator of ProgramEvents.  The program starts with the first read, and ends with aclose()."""
+    """An asynchronous iterator of ProgramEvents.  The program starts with the first read, and ends with aclose(), or
+    when nobody holds this any more."""
 
     def __init__(
         self,
@@ -40,7 +42,16 @@ class ProgramCall:
         self._message = RunProgram(client.new_id(), plan.nodes, items, stream, plan.whole, cache_salt.encode())
         self._unfinished = len(items)
         self._news: asyncio.Queue[ProgramNews | ForktreeRuntimeError] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._aborted: list[tuple[int | None, int | None]] = []  # before the start
         self._ended = False
+
+    def __del__(self) -> None:
+        """On the reader's loop: where a garbage collection runs, somebody may hold the transport."""
+        loop: asyncio.AbstractEventLoop | None = getattr(self, "_loop", None)
+        if loop is not None and not self._ended:
+            with suppress(RuntimeError):  # it was closed
+                loop.call_soon_threadsafe(partial(self._client.end_program, self._message.call_id, over=False))
 
     def __aiter__(self) -> ProgramCall:
         return self
@@ -62,23 +73,30 @@ class ProgramCall:
 
     def abort(self, item: int | None = None, node: int | None = None) -> None:
         """End the program, one item of it, or one node of that item and what needs it; the events of the rest go on."""
-        if self._news is not None and not self._ended:
+        if self._news is None:
+            self._aborted.append((item, node))
+        elif not self._ended:
             self._client.abort_program(self._message.call_id, item, node)
 
     async def aclose(self) -> None:
         if not self._ended:
-            self._ended = True
-            self._client.end_program(self._message.call_id, over=self._news is None or not self._unfinished)
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._client.end_program(self._message.call_id, over=self._news is None or not self._unfinished)
 
     def _start(self) -> None:
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[ProgramNews | ForktreeRuntimeError]()
-        self._news = queue
+        self._loop, self._news = loop, queue
 
         def put(news: ProgramNews | ForktreeRuntimeError) -> None:
             with suppress(RuntimeError):  # the reader's loop was closed under it: nobody is left to tell
                 loop.call_soon_threadsafe(queue.put_nowait, news)
 
         self._client.run_program(self._message, put)
+        for item, node in self._aborted:
+            self.abort(item, node)
 
 
 def _event(news: ProgramNews) -> ProgramEvent:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import InvalidRequest
-from ..sampling_params import SamplingParams
+from ..sampling_params import MAX_TOP_LOGPROBS, SamplingParams, require_text
 from .choices import METHODS
 
 PLAN_VERSION = 1
@@ -94,13 +94,22 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
         whole = found.get("whole", False)
         if not isinstance(whole, bool):
             raise InvalidRequest("plan.whole", f"got {whole!r:.40}, wanted true or false")
-        return cls(tuple(_node(each, i) for i, each in enumerate(nodes)), whole)
+        read: list[PlanNode] = []
+        for i, each in enumerate(nodes):
+            read.append(_node(each, i))
+            _check(read[i], f"plan.nodes.{i}", read)
+        return cls(tuple(read), whole)
 
     @cached_property
     def arguments(self) -> frozenset[str]:
         """Names that every item must give a text for."""
         pieces = (piece for node in self.nodes for piece in node.pieces)
         return frozenset(p.argument for p in pieces if isinstance(p, Reference) and p.argument is not None)
+
+    @cached_property
+    def num_needs(self) -> tuple[int, ...]:
+        """For each node how many others must be done before it begins."""
+        return tuple(len(node.needs) for node in self.nodes)
 
     @cached_property
     def dependents(self) -> tuple[tuple[int, ...], ...]:
@@ -146,6 +155,16 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
         """For each node the starts of those that continue its text, the soonest first."""
         return tuple(tuple(sorted(self.starts[each] for each in followers)) for followers in self.followers)
 
+    def with_dependents(self, node: int) -> list[int]:
+        """The node and everything that needs it, directly or not."""
+        found, stack = {node}, [node]
+        while stack:
+            for dependent in self.dependents[stack.pop()]:
+                if dependent not in found:
+                    found.add(dependent)
+                    stack.append(dependent)
+        return sorted(found)
+
     def check_arguments(self, item: Any, index: int) -> dict[str, str]:
         """One item's arguments: a text for each name.  Raises InvalidRequest(field="arguments...")."""
         field = f"arguments.{index}"
@@ -154,6 +173,7 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
         for name in self.arguments:
             if not isinstance(item.get(name), str):
                 raise InvalidRequest(f"{field}.{name}", "wanted a text: the plan has this argument")
+            require_text(f"{field}.{name}", item[name])
         if unknown := [name for name in item if name not in self.arguments]:
             raise InvalidRequest(f"{field}.{unknown[0]!s:.60}", "the plan has no such argument")
         return {name: str(text) for name, text in item.items()}
@@ -164,6 +184,10 @@ def _node(found: Any, i: int) -> PlanNode:
     if not isinstance(found, Mapping):
         raise InvalidRequest(field, "wanted an object")
     values = dict(found)
+    if not isinstance(values.get("sampling") or {}, Mapping):
+        raise InvalidRequest(f"{field}.sampling", "wanted an object")
+    if not isinstance(values.get("pieces") or (), (list, tuple)):
+        raise InvalidRequest(f"{field}.pieces", "wanted a list of texts and references")
     try:
         values["sampling"] = SamplingParams.from_dict(values.get("sampling") or {})
         values["pieces"] = tuple(_piece(each) for each in values.get("pieces") or ())
@@ -172,7 +196,6 @@ def _node(found: Any, i: int) -> PlanNode:
         raise InvalidRequest(f"{field}.sampling.{error.field}", error.message, error.code) from None
     except (msgspec.ValidationError, TypeError) as error:
         raise InvalidRequest(field, str(error)) from None
-    _check(node, i, field)
     return node
 
 
@@ -180,16 +203,40 @@ def _piece(found: Any) -> Piece:
     return found if isinstance(found, str) else msgspec.convert(found, Reference)
 
 
-def _check(node: PlanNode, i: int, field: str) -> None:
-    if not -1 <= node.after < i:
+def _check(node: PlanNode, field: str, nodes: list[PlanNode]) -> None:
+    """`nodes` ends with `node`."""
+    before = nodes[:-1]
+    if not -1 <= node.after < len(before):
         raise InvalidRequest(f"{field}.after", f"got {node.after}, wanted an earlier node, or -1 for none")
     for at, piece in enumerate(node.pieces):
-        if isinstance(piece, Reference) and piece.argument is None and not 0 <= piece.node < i:
-            raise InvalidRequest(f"{field}.pieces.{at}", "wanted text, an argument, or an earlier node")
+        _check_piece(piece, f"{field}.pieces.{at}", before)
+    if not 0 <= node.top_logprobs_num <= MAX_TOP_LOGPROBS:
+        wanted = f"got {node.top_logprobs_num}, wanted 0 to {MAX_TOP_LOGPROBS}"
+        raise InvalidRequest(f"{field}.top_logprobs_num", wanted)
+    if node.logprob_start_len < -1:
+        raise InvalidRequest(f"{field}.logprob_start_len", f"got {node.logprob_start_len}, wanted -1 or more")
     if node.kind == "select":
         if not 1 <= len(node.choices) <= MAX_CHOICES or not all(node.choices):
             raise InvalidRequest(f"{field}.choices", f"wanted 1 to {MAX_CHOICES:,} texts, none of them empty")
+        for at, choice in enumerate(node.choices):
+            require_text(f"{field}.choices.{at}", choice)
         if node.method is not None and node.method not in METHODS:
             raise InvalidRequest(f"{field}.method", f"got {node.method!r:.60}, wanted one of {', '.join(METHODS)}")
         if not 0 <= node.temperature <= 100:
             raise InvalidRequest(f"{field}.temperature", f"got {node.temperature!r:.40}, wanted 0 to 100")
+
+
+def _check_piece(piece: Piece, field: str, before: list[PlanNode]) -> None:
+    if isinstance(piece, str):
+        require_text(field, piece)
+    elif piece.argument is not None:
+        if piece != Reference(piece.argument):
+            raise InvalidRequest(field, "an argument has no node, output or tokens")
+    elif not 0 <= piece.node < len(before):
+        raise InvalidRequest(field, "wanted text, an argument, or an earlier node")
+    elif (of := before[piece.node]).kind == "text":
+        raise InvalidRequest(field, f"node {piece.node} is text and has no output; continue it with `after`")
+    elif not 0 <= piece.output < (of.sampling.n if of.kind == "gen" else 1):
+        raise InvalidRequest(field, f"node {piece.node} has no output {piece.output}")
+    elif piece.as_tokens and piece.output:
+        raise InvalidRequest(field, "only a node's first output goes on with its tokens")

@@ -40,11 +40,15 @@ class ItemUses:
         self._cache, self._owner, self._plan, self._namespace = cache, owner, plan, namespace
         self._waiting: dict[int, int] = {}  # nodes that are done -> how many that go on from them have not begun
         self._tokens: dict[int, IntArray] = {}  # of these
+        self._begun: set[int] = set()
         self._now = 0  # the farthest start of a node that has begun
         self._announced = False
 
     def begun(self, node: int) -> None:
-        """Its requests are in the engine's queue; or it never will begin."""
+        """Its requests are in the engine's queue, maybe for the second time; or it never will begin."""
+        if node in self._begun:
+            return
+        self._begun.add(node)
         self._now = max(self._now, self._plan.starts[node])
         after = self._plan.nodes[node].after
         left = self._waiting.get(after, 0) - 1

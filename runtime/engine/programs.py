@@ -1,7 +1,8 @@
 """Runs whole programs next to the scheduler: a node starts in the turn in which what it needs has ended.
 
 Here: ProgramRunner, which turns nodes into requests of the engine and their news into further nodes.
-Not here: plans (program_plan.py), requests (core.py).  Imported by core.py; one thread, the engine loop's.
+Not here: the state of a program under way (program_items.py), plans (program_plan.py), requests (core.py).
+Imported by core.py; one thread, the engine loop's.
 
 A program's item is one set of arguments.  Items start in their order, as many at a time as the engine takes well; a
 node that is ready waits in a queue in which the longest chains of calls still to come go first."""
@@ -10,16 +11,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
 from ..errors import ForktreeRuntimeError as Error
-from ..errors import InvalidRequest, describe_error
+from ..errors import describe_error
 from .call import Call, scoring
 from .choices import decide, needs_alone
 from .loop import News
@@ -28,18 +27,17 @@ from .messages import (
     EngineMessage,
     Failed,
     ModelInfo,
-    Output,
     ProgramNews,
     RunProgram,
     ScoredChoice,
     Scores,
     Submit,
     SubmitScore,
-    Timing,
 )
-from .program_plan import PlanNode, ProgramPlan, Reference
-from .program_uses import Announcements, ItemUses
-from .prompt_text import PromptText, TextEncoder
+from .program_items import GrowingOutput, Item, RunningNode, RunningProgram
+from .program_plan import PlanNode, ProgramPlan
+from .program_uses import Announcements
+from .prompt_text import TextEncoder
 from .scoring import OnEnd
 
 MAX_ITEMS_AT_A_TIME = 256
@@ -71,17 +69,18 @@ class ProgramRunner:
     ) -> None:
         self._requests, self._emit, self._encoder, self._info = requests, emit, encoder, info
         self._max_requests = max(1, max_requests)
-        self._programs: dict[int, _Program] = {}
+        self._programs: dict[int, RunningProgram] = {}
         self._new_id, self._cache = new_id, cache
         self._serving: set[int] = set()  # ids of the requests that are under way
-        self._ready: list[tuple[int, int, _Item, int]] = []  # heap: (-calls still to come, age, item, node)
-        self._ages = itertools.count()
+        self._ready: list[tuple[int, int, Item, int]] = []  # heap: (-calls still to come, age, item, node)
+        self._ages = itertools.count()  # no two entries of the heap have one age
         self._starting = False
         self._full = False  # the engine's queue was full a moment ago
 
     def run(self, message: RunProgram) -> None:
-        program = _Program(message, ProgramPlan(message.nodes, message.whole))
+        program = RunningProgram(message, ProgramPlan(message.nodes, message.whole))
         self._programs[message.call_id] = program
+        self._full = False
         self._start_items(program)
         self._start_ready()
 
@@ -90,25 +89,27 @@ class ProgramRunner:
         program = self._programs.get(message.call_id)
         if program is None:
             return
-        if message.item is None:
-            del self._programs[message.call_id]
-            program.waiting.clear()
-            for item in list(program.active.values()):
-                self._drop(item, range(len(item.plan.nodes)))
-                item.uses.over()
-            return
-        if (active := program.active.get(message.item)) is None:
-            program.waiting = deque(each for each in program.waiting if each != message.item)
-        else:
-            every = range(len(active.plan.nodes))
-            self._drop(active, every if message.node is None else _with_dependents(active.plan, message.node))
-            self._end_if_done(active)
+        for index in [*program.waiting, *program.active] if message.item is None else [message.item]:
+            self._abort_item(program, index, message.node)
+        self._full = False
         self._start_ready()
 
-    def _hear(self, item: _Item, running: _Running, number: int, news: News) -> None:
+    def _abort_item(self, program: RunningProgram, index: int, node: int | None) -> None:
+        """One item, whether it has begun or not; or one node of an item that has."""
+        every = range(len(program.plan.nodes))
+        if (item := program.active.get(index)) is None:
+            if node is None and index in program.waiting:
+                program.waiting.remove(index)
+                self._emit([ProgramNews(program.call_id, index, -1)])
+        elif node is None or node in every:
+            self._drop(item, every if node is None else item.plan.with_dependents(node))
+            self._end_if_done(item)
+
+    def _hear(self, item: Item, running: RunningNode, number: int, news: News) -> None:
         """News of request `number` of a gen."""
         if news.request_id not in self._serving:  # aborted meanwhile
             return
+        self._full = False
         if isinstance(news, Failed):
             self._serving.discard(news.request_id)
             self._request_failed(item, running, news.kind, news.args)
@@ -124,12 +125,13 @@ class ProgramRunner:
         self._start_ready()
 
     def _hear_scores(
-        self, item: _Item, running: _Running, number: int, message: SubmitScore, result: Scores | Error
+        self, item: Item, running: RunningNode, number: int, message: SubmitScore, result: Scores | Error
     ) -> None:
         """The choices' scores: number 0 after the prompt, 1 with nothing before them."""
         if message.request_id not in self._serving:
             return
         self._serving.discard(message.request_id)
+        self._full = False
         if isinstance(result, Error):
             self._request_failed(item, running, *describe_error(result))
         else:
@@ -141,10 +143,10 @@ class ProgramRunner:
                 self._choose(item, running)
         self._start_ready()
 
-    def _request_failed(self, item: _Item, running: _Running, kind: str, args: list[Any]) -> None:
-        """Where others fill the engine's queue, the node gets another turn at our next news."""
+    def _request_failed(self, item: Item, running: RunningNode, kind: str, args: list[Any]) -> None:
+        """Where others of ours fill the engine's queue, the node gets another turn at their next news."""
+        self._abort_requests(running)
         if kind == "EngineOverloaded" and self._serving:
-            self._abort_requests(running)
             del item.running[running.node]
             self._make_ready(item, running.node)
             self._full = True
@@ -153,30 +155,40 @@ class ProgramRunner:
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
-    def _start_items(self, program: _Program) -> None:
+    def _start_items(self, program: RunningProgram) -> None:
+        if program.starting:  # an item that ends at once comes back here
+            return
+        program.starting = True
         while program.waiting and len(program.active) < MAX_ITEMS_AT_A_TIME:
             index = program.waiting.popleft()
-            item = program.active[index] = _Item(program, index, self._cache)
-            for node, needed in enumerate(program.plan.nodes):
-                if not needed.needs:
+            item = program.active[index] = Item(program, index, self._cache)
+            for node, num_needs in enumerate(program.plan.num_needs):
+                if not num_needs:
                     self._make_ready(item, node)
             self._end_if_done(item)  # a program of nothing but text
+        program.starting = False
 
-    def _make_ready(self, item: _Item, node: int) -> None:
+    def _make_ready(self, item: Item, node: int) -> None:
         """Everything that the node needs is done."""
-        if item.plan.nodes[node].kind == "text":
-            end = item.ends[node] = item.prompt_of(node, self._encoder)
-            item.uses.ended(node, end, others_go_on=True)
-            self._unlock(item, node)
-        else:
-            item.open.add(node)
-            heapq.heappush(self._ready, (-item.plan.remaining[node], next(self._ages), item, node))
+        ready = [node]
+        while ready:  # text is done at once, and a plan may hold a long row of it
+            node = ready.pop()
+            if item.plan.nodes[node].kind == "text":
+                end = item.ends[node] = item.prompt_of(node, self._encoder)
+                item.uses.ended(node, end, others_go_on=True)
+                ready += reversed(self._unlocked(item, node))
+            else:
+                item.open.add(node)
+                heapq.heappush(self._ready, (-item.plan.remaining[node], next(self._ages), item, node))
 
-    def _unlock(self, item: _Item, node: int) -> None:
+    def _unlocked(self, item: Item, node: int) -> list[int]:
+        """What can begin now that the node is done."""
+        found = []
         for dependent in item.plan.dependents[node]:
             item.num_missing[dependent] -= 1
             if not item.num_missing[dependent] and dependent not in item.dropped:
-                self._make_ready(item, dependent)
+                found.append(dependent)
+        return found
 
     def _start_ready(self) -> None:
         """Turn ready nodes into requests while there is room.  Submitting may fail at once, and so come back here."""
@@ -184,7 +196,6 @@ class ProgramRunner:
             return
         self._starting = True
         try:
-            self._full = False
             while self._ready and not self._full and len(self._serving) < self._max_requests:
                 _, _, item, node = heapq.heappop(self._ready)
                 if node in item.dropped:
@@ -196,28 +207,29 @@ class ProgramRunner:
         finally:
             self._starting = False
 
-    def _start(self, item: _Item, index: int) -> None:
+    def _start(self, item: Item, index: int) -> None:
         node, prompt = item.plan.nodes[index], item.prompt_of(index, self._encoder)
         ids = prompt.token_ids()
-        running = _Running(index, node, prompt)
+        running = RunningNode(index, node, prompt)
         item.running[index] = running
         item.uses.begun(index)
+        self._emit([item.news(running)])
         if node.kind == "gen":
             self._start_gen(item, running, ids)
         else:
             self._start_select(item, running, ids)
 
-    def _start_gen(self, item: _Item, running: _Running, ids: list[int]) -> None:
+    def _start_gen(self, item: Item, running: RunningNode, ids: list[int]) -> None:
         node = running.plan_node
         calls = [self._call_of(item, node, output).fitted(ids, self._info) for output in range(node.sampling.n)]
         submits = [call.submit(self._new_id(), ids, 0) for call in calls]
-        running.outputs = [_Output() for _ in submits]
+        running.outputs = [GrowingOutput() for _ in submits]
         self._serve(running, [submit.request_id for submit in submits])
         for number, submit in enumerate(submits):
             if submit.request_id in self._serving:  # the first may have failed, and its node with it
                 self._requests.submit(submit, partial(self._hear, item, running, number))
 
-    def _start_select(self, item: _Item, running: _Running, ids: list[int]) -> None:
+    def _start_select(self, item: Item, running: RunningNode, ids: list[int]) -> None:
         node = running.plan_node
         tails = [self._encoder.encode_continuation(choice) for choice in node.choices]
         heads = [ids or self._encoder.start_ids()]
@@ -231,11 +243,11 @@ class ProgramRunner:
             if message.request_id in self._serving:
                 self._requests.score(message, partial(self._hear_scores, item, running, number, message))
 
-    def _serve(self, running: _Running, request_ids: list[int]) -> None:
+    def _serve(self, running: RunningNode, request_ids: list[int]) -> None:
         running.request_ids = request_ids
         self._serving.update(request_ids)
 
-    def _call_of(self, item: _Item, node: PlanNode, output: int) -> Call:
+    def _call_of(self, item: Item, node: PlanNode, output: int) -> Call:
         """Each of n outputs is a request by itself, with the next seed."""
         seed = node.sampling.seed
         params = msgspec.structs.replace(node.sampling, n=1, seed=seed + output if seed is not None else None)
@@ -252,7 +264,7 @@ class ProgramRunner:
 
     # -- ending -------------------------------------------------------------------------------------------------------
 
-    def _choose(self, item: _Item, running: _Running) -> None:
+    def _choose(self, item: Item, running: RunningNode) -> None:
         node = running.plan_node
         choices, alone = running.scores[0] or [], (running.scores[1:] or [None])[0] or []
         chosen = decide(
@@ -267,22 +279,25 @@ class ProgramRunner:
         item.texts[running.node] = [node.choices[chosen]]
         self._end_node(item, running, node.choices[chosen], choices[chosen].token_ids)
 
-    def _end_node(self, item: _Item, running: _Running, text: str, kept: list[int] | None) -> None:
+    def _end_node(self, item: Item, running: RunningNode, text: str, kept: list[int] | None) -> None:
         node = running.node
         item.ends[node] = running.prompt.with_output(text, kept)
         del item.running[node]
         item.open.discard(node)
         item.uses.ended(node, item.ends[node], others_go_on=bool(item.open) or bool(item.plan.dependents[node]))
-        self._unlock(item, node)
+        for dependent in self._unlocked(item, node):
+            self._make_ready(item, dependent)
         self._end_if_done(item)
 
-    def _fail(self, item: _Item, node: int, kind: str, args: list[object]) -> None:
+    def _fail(self, item: Item, node: int, kind: str, args: list[object]) -> None:
         """The node's error is told; what needs it never begins, and the rest of the item goes on."""
-        self._emit([ProgramNews(item.program.call_id, item.index, node, error=(kind, list(args)))])
-        self._drop(item, _with_dependents(item.plan, node))
+        running = item.running.get(node)
+        digest = running.digest if running is not None else b""
+        self._emit([ProgramNews(item.program.call_id, item.index, node, digest=digest, error=(kind, list(args)))])
+        self._drop(item, item.plan.with_dependents(node))
         self._end_if_done(item)
 
-    def _drop(self, item: _Item, nodes: range | list[int]) -> None:
+    def _drop(self, item: Item, nodes: range | list[int]) -> None:
         """These nodes are not wanted any more; an entry of theirs in the heap is passed over when it comes up."""
         for node in nodes:
             if node in item.ends or node in item.dropped:
@@ -294,132 +309,20 @@ class ProgramRunner:
             else:
                 item.uses.begun(node)
 
-    def _abort_requests(self, running: _Running) -> None:
+    def _abort_requests(self, running: RunningNode) -> None:
         for request_id in running.request_ids:
             if request_id in self._serving:
                 self._serving.discard(request_id)
                 self._requests.abort(request_id)
 
-    def _end_if_done(self, item: _Item) -> None:
+    def _end_if_done(self, item: Item) -> None:
         program = item.program
         if item.open or program.active.get(item.index) is not item:
             return
         del program.active[item.index]
         item.uses.over()
-        if program.call_id not in self._programs:
-            return
         self._emit([ProgramNews(program.call_id, item.index, -1)])
         if program.waiting:
             self._start_items(program)
-        elif not program.active:
-            del self._programs[program.call_id]
-
-
-class _Program:
-    def __init__(self, message: RunProgram, plan: ProgramPlan) -> None:
-        self.call_id, self.plan = message.call_id, plan
-        self.items, self.stream, self.namespace = message.items, message.stream, message.namespace
-        self.waiting: deque[int] = deque(range(len(message.items)))
-        self.active: dict[int, _Item] = {}
-
-
-class _Item:
-    """One set of arguments on its way through the plan."""
-
-    def __init__(self, program: _Program, index: int, cache: Announcements) -> None:
-        self.uses = ItemUses(cache, (program.call_id, index), program.plan, program.namespace)
-        self.program, self.plan, self.index = program, program.plan, index
-        self.arguments = program.items[index]
-        self.num_missing = [len(node.needs) for node in self.plan.nodes]
-        self.open: set[int] = set()  # nodes that are ready or running
-        self.running: dict[int, _Running] = {}
-        self.dropped: set[int] = set()
-        self.ends: dict[int, PromptText] = {}  # of nodes that are done: their text, their output included
-        self.texts: dict[int, list[str]] = {}  # what nodes that are done have put out
-
-    def __lt__(self, other: _Item) -> bool:
-        return False  # the heap never gets so far: ages differ
-
-    def prompt_of(self, index: int, encoder: TextEncoder) -> PromptText:
-        node = self.plan.nodes[index]
-        prompt = self.ends[node.after] if node.after >= 0 else PromptText(encoder)
-        for piece in node.pieces:
-            if isinstance(piece, str):
-                prompt = prompt.with_text(piece)
-            elif piece.argument is not None:
-                prompt = prompt.with_text(self.arguments[piece.argument])
-            else:
-                prompt = self._with_reference(prompt, piece)
-        return prompt
-
-    def _with_reference(self, prompt: PromptText, piece: Reference) -> PromptText:
-        if piece.as_tokens:
-            text, token_ids = self.ends[piece.node].last_output
-            return prompt.with_output(text, token_ids)
-        texts = self.texts[piece.node]
-        if piece.output >= len(texts):
-            raise InvalidRequest("plan", f"node {piece.node} has no output {piece.output}")
-        return prompt.with_text(texts[piece.output])
-
-    def news(
-        self,
-        running: _Running,
-        *,
-        output: int = 0,
-        delta: Output | None = None,
-        scores: list[ScoredChoice] | None = None,
-        alone: list[ScoredChoice] | None = None,
-    ) -> ProgramNews:
-        return ProgramNews(
-            self.program.call_id,
-            self.index,
-            running.node,
-            output=output,
-            digest=running.digest,
-            delta=delta,
-            scores=scores,
-            alone=alone,
-            timing=running.timing,
-        )
-
-
-@dataclass
-class _Output:
-    """One output of a gen so far."""
-
-    text: str = ""
-    kept: list[int] | None = None
-    done: bool = False
-
-
-class _Running:
-    """A node whose requests are in the engine: one for each output of a gen, one or two for the scores of a select."""
-
-    def __init__(self, node: int, plan_node: PlanNode, prompt: PromptText) -> None:
-        self.node, self.plan_node, self.prompt = node, plan_node, prompt
-        self.digest = prompt.digest()
-        self.request_ids: list[int] = []
-        self.outputs: list[_Output] = []
-        self.scores: list[list[ScoredChoice] | None] = []
-        self.timing: Timing | None = None  # of the scores
-
-    @property
-    def done(self) -> bool:
-        return all(output.done for output in self.outputs) and None not in self.scores
-
-    def take(self, number: int, news: Output) -> None:
-        output = self.outputs[number]
-        output.text += news.text
-        if news.finish_reason is not None:
-            output.kept, output.done = news.kept_token_ids, True
-
-
-def _with_dependents(plan: ProgramPlan, node: int) -> list[int]:
-    """The node and everything that needs it, directly or not."""
-    found, stack = {node}, [node]
-    while stack:
-        for dependent in plan.dependents[stack.pop()]:
-            if dependent not in found:
-                found.add(dependent)
-                stack.append(dependent)
-    return sorted(found)
+        if not program.active and not program.waiting:
+            self._programs.pop(program.call_id, None)

@@ -77,7 +77,8 @@ class Score:
 
 @dataclass(frozen=True)
 class ProgramEvent:
-    """News of a running program: of one node of one item.  The last event of an item has node -1.
+    """News of a running program: of one node of one item.  The first of a node comes when it begins, with its digest
+    alone; the last of an item has node -1.
 
     digest   of the prompt that the node had: see PromptText.digest
     delta    what is new of one output of a gen (`delta.index` says which of its n)

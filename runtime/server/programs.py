@@ -4,9 +4,10 @@ Here: the request, the events as JSON, ending a program or a part of it.  Not he
 
     {"plan": {"version": 1, "nodes": [...]}, "arguments": [{"question": "..."}], "stream": true}
 
-A stream has one event per news of a node: item, node, digest of its prompt, and one of `delta` (of a gen's output),
-`scores` (of a select's choices, log-probabilities by token) and `failure`; node -1 says that the item is over.  Without
-`stream` all events come as one list; with `whole_outputs` each output comes in one piece, at its end.  `program_id`
+A stream has one event per news of a node: item, node, digest of its prompt, and, after the first, which says that it
+has begun, one of `delta` (of a gen's output), `scores` (of a select's choices, log-probabilities by token) and
+`failure`; node -1 says that the item is over.  Without `stream` all events come as one list; with `whole_outputs` each
+output comes in one piece, at its end.  `program_id`
 names the program for /v1/programs/{id}/abort."""
 
 from __future__ import annotations
