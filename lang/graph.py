@@ -12,11 +12,12 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-from .errors import GraphError
+from .errors import ArgumentError, GraphError
 from .nodes import SourceLine
-from .options import SamplingOptions
+from .options import CONSTRAINTS, SamplingOptions, read_options
 
 __all__ = [
     "GRAPH_VERSION",
@@ -228,7 +229,7 @@ class PrefixGraph:
         """Raises GraphError with the JSON pointer of what is wrong."""
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GraphError("", f"is not JSON: {error}") from None
         return cls.from_dict(found)
 
@@ -237,14 +238,16 @@ class PrefixGraph:
         if not isinstance(found, Mapping):
             raise GraphError("", "wanted an object")
         version = found.get("version")
-        if version != GRAPH_VERSION:
-            raise GraphError("/version", f"got {version!r}, this forktree reads version {GRAPH_VERSION}")
+        if version != GRAPH_VERSION or isinstance(version, bool):
+            raise GraphError("/version", f"got {version!r:.40}, this forktree reads version {GRAPH_VERSION}")
         for name in ("arguments", "branches", "nodes"):
-            if not isinstance(found.get(name), list):
+            if not isinstance(found.get(name), (list, tuple)):
                 raise GraphError(f"/{name}", "wanted a list")
+        program = _typed(str, found.get("program"), "/program")
+        arguments = tuple(_typed(str, each, f"/arguments/{i}") for i, each in enumerate(found["arguments"]))
         branches = [_read(GraphBranch, each, f"/branches/{i}") for i, each in enumerate(found["branches"])]
         nodes = [_read_node(each, f"/nodes/{i}") for i, each in enumerate(found["nodes"])]
-        graph = cls(str(found.get("program", "")), tuple(found["arguments"]), tuple(branches), tuple(nodes))
+        graph = cls(program, arguments, tuple(branches), tuple(nodes))
         _check(graph)
         return graph
 
@@ -282,65 +285,117 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def _read_node(found: Any, pointer: str) -> GraphNode:
-    if not isinstance(found, Mapping) or found.get("kind") not in _KINDS:
+    if not isinstance(found, Mapping):
+        raise GraphError(pointer, "wanted an object")
+    kind = found.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise GraphError(pointer + "/kind", f"wanted one of {', '.join(_KINDS)}")
     fields = {name: value for name, value in found.items() if name != "kind"}
-    node: GraphNode = _read(_KINDS[found["kind"]], fields, pointer)
+    node: GraphNode = _read(_KINDS[kind], fields, pointer)
     return node
 
 
-def _read(cls: type[Any], found: Any, pointer: str) -> Any:
+def _read(cls: Any, found: Any, pointer: str) -> Any:
     if not isinstance(found, Mapping):
         raise GraphError(pointer, "wanted an object")
-    known = {each.name: each for each in dataclasses.fields(cls)}
+    known = _types_of(cls)
     if unknown := [name for name in found if name not in known]:
         raise GraphError(f"{pointer}/{unknown[0]}", f"unknown; known are {', '.join(known)}")
-    values = {name: _value(name, value, f"{pointer}/{name}") for name, value in found.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise GraphError(pointer, str(error).partition("() ")[2] or str(error)) from None
+    values = {name: _typed(known[name], value, f"{pointer}/{name}") for name, value in found.items()}
+    for each in dataclasses.fields(cls):
+        if each.name not in values and each.default is dataclasses.MISSING:
+            raise GraphError(f"{pointer}/{each.name}", "is missing")
+    return cls(**values)
 
 
-def _value(name: str, value: Any, pointer: str) -> Any:
-    if name == "source":
-        if not isinstance(value, list) or len(value) != 2:
+@cache
+def _types_of(cls: Any) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {each.name: hints[each.name] for each in dataclasses.fields(cls)}
+
+
+def _typed(wanted: Any, value: Any, pointer: str) -> Any:
+    """The value as its field holds it.  Raises GraphError where it is of another type."""
+    if wanted is SourceLine:
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
             raise GraphError(pointer, "wanted [file, line]")
-        return SourceLine(str(value[0]), int(value[1]))
-    if name == "options":
-        if not isinstance(value, Mapping):
-            raise GraphError(pointer, "wanted an object")
-        known = SamplingOptions.__dataclass_fields__
-        if unknown := [option for option in value if option not in known]:
-            raise GraphError(f"{pointer}/{unknown[0]}", "is no sampling option")
-        return SamplingOptions(**{option: _frozen(each) for option, each in value.items()})
-    return _frozen(value)
+        return SourceLine(_typed(str, value[0], f"{pointer}/0"), _typed(int, value[1], f"{pointer}/1"))
+    if wanted is SamplingOptions:
+        return _options(value, pointer)
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise GraphError(pointer, "wanted a list")
+        return tuple(_typed(get_args(wanted)[0], each, f"{pointer}/{i}") for i, each in enumerate(value))
+    kinds = get_args(wanted) or (wanted,)  # X | None
+    if float in kinds:
+        kinds = (*kinds, int)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        names = " or ".join("null" if each is type(None) else each.__name__ for each in kinds)
+        raise GraphError(pointer, f"got {value!r:.40}, wanted {names}")
+    return value
 
 
-def _frozen(value: Any) -> Any:
-    if isinstance(value, Mapping):  # logit_bias: JSON has string keys only
-        return {int(token_id): bias for token_id, bias in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+def _options(found: Any, pointer: str) -> SamplingOptions:
+    if not isinstance(found, Mapping):
+        raise GraphError(pointer, "wanted an object")
+    for name, value in found.items():
+        if name not in SamplingOptions.__dataclass_fields__:
+            raise GraphError(f"{pointer}/{name}", "is no sampling option")
+        if name in CONSTRAINTS:
+            _typed(str, value, f"{pointer}/{name}")
+        else:
+            try:
+                read_options({name: value}, "a graph")
+            except ArgumentError as error:
+                raise GraphError(f"{pointer}/{name}", str(error)) from None
+    return read_options(found, "a graph")
 
 
 def _check(graph: PrefixGraph) -> None:
-    """Ids are places, branches begin at forks, and nothing uses what comes after it."""
-    for i, branch in enumerate(graph.branches):
+    """Ids are places, branches begin at forks, nothing uses what comes after it, and nothing follows an open node."""
+    nodes, branches = graph.nodes, graph.branches
+    if not branches:
+        raise GraphError("/branches", "wanted the program's own branch at least")
+    if (branches[0].parent, branches[0].fork) != (None, None):
+        raise GraphError("/branches/0", "the program's own branch has no parent and no fork")
+    for i, branch in enumerate(branches):
         if branch.id != i:
             raise GraphError(f"/branches/{i}/id", f"got {branch.id!r}, wanted its place, {i}")
         if i and not _is_place(branch.parent, i):
             raise GraphError(f"/branches/{i}/parent", "wanted the id of an earlier branch")
-        if i and not (_is_place(branch.fork, len(graph.nodes)) and graph.nodes[branch.fork or 0].kind == "fork"):
-            raise GraphError(f"/branches/{i}/fork", "wanted the id of a fork")
-    for i, node in enumerate(graph.nodes):
-        if node.id != i:
-            raise GraphError(f"/nodes/{i}/id", f"got {node.id!r}, wanted its place, {i}")
-        if not _is_place(node.branch, len(graph.branches)):
-            raise GraphError(f"/nodes/{i}/branch", "wanted the id of a branch")
-        for used in node.uses:
-            if not (_is_place(used, i) and graph.nodes[used].kind in ("gen", "select")):
-                raise GraphError(f"/nodes/{i}", f"uses {used!r}, wanted the id of an earlier gen or select")
+        if i and not _begins_at(branch, nodes):
+            raise GraphError(f"/branches/{i}/fork", "wanted the id of a fork of its parent that has it as a child")
+    for i, node in enumerate(nodes):
+        _check_node(node, i, graph)
 
 
-def _is_place(value: object, stop: int) -> bool:
-    return isinstance(value, int) and 0 <= value < stop
+def _check_node(node: GraphNode, i: int, graph: PrefixGraph) -> None:
+    pointer, branches = f"/nodes/{i}", graph.branches
+    if node.id != i:
+        raise GraphError(f"{pointer}/id", f"got {node.id!r}, wanted its place, {i}")
+    if not _is_place(node.branch, len(branches)):
+        raise GraphError(f"{pointer}/branch", "wanted the id of a branch")
+    if (fork := branches[node.branch].fork) is not None and fork >= i:
+        raise GraphError(f"{pointer}/branch", f"the branch begins after this, at node {fork}")
+    if isinstance(node, ForkNode | JoinNode):
+        for at, child in enumerate(node.children):
+            if not (_is_place(child, len(branches)) and branches[child].parent == node.branch):
+                raise GraphError(f"{pointer}/children/{at}", "wanted the id of a branch of this one")
+            if isinstance(node, ForkNode) and branches[child].fork != i:
+                raise GraphError(f"{pointer}/children/{at}", "wanted the id of a branch that begins here")
+    for used in node.uses:
+        if not (_is_place(used, i) and isinstance(graph.nodes[used], GenNode | SelectNode)):
+            raise GraphError(pointer, f"uses {used!r}, wanted the id of an earlier gen or select")
+    if isinstance(node, OpenNode) and i != len(graph.nodes) - 1:
+        raise GraphError(pointer, "nothing can follow where a trace ends")
+
+
+def _begins_at(branch: GraphBranch, nodes: tuple[GraphNode, ...]) -> bool:
+    if not _is_place(branch.fork, len(nodes)):
+        return False
+    fork = nodes[branch.fork or 0]
+    return isinstance(fork, ForkNode) and fork.branch == branch.parent and branch.id in fork.children
+
+
+def _is_place(value: int | None, stop: int) -> bool:
+    return value is not None and 0 <= value < stop

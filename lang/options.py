@@ -16,7 +16,7 @@ from typing import Any
 from .backends.protocol import SamplingParams
 from .errors import ArgumentError
 
-__all__ = ["RUN_OPTIONS", "SamplingOptions", "node_seed", "read_options"]
+__all__ = ["CONSTRAINTS", "RUN_OPTIONS", "SamplingOptions", "node_seed", "read_options"]
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class SamplingOptions:
 
 _PARAMS = frozenset(each.name for each in fields(SamplingParams))
 
-_CONSTRAINTS = {"regex", "json_schema", "ebnf", "structural_tag"}  # of one gen, never of a whole run
+CONSTRAINTS = {"regex", "json_schema", "ebnf", "structural_tag"}  # of one gen, never of a whole run
 
-RUN_OPTIONS = frozenset(each.name for each in fields(SamplingOptions)) - _CONSTRAINTS
+RUN_OPTIONS = frozenset(each.name for each in fields(SamplingOptions)) - CONSTRAINTS
 """Names of a run's own sampling arguments; a program's argument of the same name is passed by position, in a batch,
 or through bind."""
 

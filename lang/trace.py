@@ -36,7 +36,7 @@ from .graph import (
 )
 from .nodes import Fork, Node, RoleBegin, SourceLine, caller_line
 from .operations import Append, Choose, Finish, ForkOff, Generate, Read, Role, ScopeBegin, ScopeEnd
-from .options import SamplingOptions
+from .options import CONSTRAINTS, SamplingOptions
 from .placeholders import Placeholders, Reference, TracedValue, TraceEnds, ends_seen
 from .reading import Shared
 from .state import ProgramState
@@ -272,8 +272,9 @@ class TracedBranch(Branch):
 
     def take_gen(self, operation: Generate) -> None:
         node, options = operation.node, operation.node.options
-        constraints = [text for text in (node.name, options.regex, options.json_schema) if text is not None]
-        self._refuse_unknown(node, [*constraints, *(options.stop or ()), *(options.stop_regex or ())])
+        texts = [text for name in CONSTRAINTS if (text := getattr(options, name)) is not None]
+        texts += [node.name] if node.name is not None else []
+        self._refuse_unknown(node, [*texts, *(options.stop or ()), *(options.stop_regex or ())])
         index = self._next_index()
         made = self.tracer.add(
             lambda id: GenNode(id, self.id, node.source, node.name, index, node.options, node.extra_stops)
