@@ -173,8 +173,7 @@ def random_program(seed: int) -> Any:
                     forks = state.fork(draw.randrange(1, 4))
                     for branch in forks:
                         walk(branch, depth + 1)
-                    if draw.random() < 0.5:
-                        forks.join()
+                    forks.join("gather_variable" if in_roles or step == 4 else "concate_and_append")
 
         walk(s, 0)
 
