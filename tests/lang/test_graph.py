@@ -218,7 +218,7 @@ def test_whatever_is_changed_in_a_graph_it_is_refused_or_sound(data: st.DataObje
                 break
             key = data.draw(st.sampled_from(keys))
             if not isinstance(place[key], (list, dict)) or data.draw(st.integers(0, 4)) == 0:
-                place[key] = copy.deepcopy(data.draw(JUNK))  # it may be changed itself, later on
+                place[key] = copy.deepcopy(data.draw(JUNK))
                 break
             place = place[key]
     try:
