@@ -24,6 +24,7 @@ from .recording import (
     place_to,
     prompt_to,
     request_to,
+    score_to,
 )
 
 __all__ = ["RecordingBackend", "record"]
@@ -106,8 +107,7 @@ class RecordingBackend:
         }
         try:
             scores = await self.backend.score(prompt, continuations)
-            found = [{"token_ids": each.token_ids, "logprobs": each.logprobs} for each in scores]
-            self._ended(line, scores=found)
+            self._ended(line, scores=[score_to(each) for each in scores])
         except Exception as error:
             self._ended(line, error=error_to(error))
             raise

@@ -30,6 +30,7 @@ from ..backends.protocol import (
     Place,
     Prompt,
     Score,
+    Timing,
     TokenLogprob,
     Usage,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "read_recording",
     "request_to",
     "score_from",
+    "score_to",
 ]
 
 _FORMAT, _VERSION = "forktree.recording", 1
@@ -199,6 +201,9 @@ def chunk_to(chunk: Chunk, at: float) -> Line:
     for name, value in chunk.__dict__.items():
         if name == "usage":
             line["usage"] = [value.prompt_tokens, value.completion_tokens, value.cached_tokens]
+        elif name == "timing":
+            if value is not None:
+                line["timing"] = timing_to(value)
         elif name in ("logprobs", "prompt_logprobs"):
             if value:
                 line[name] = [[each.token_id, each.logprob, each.text, each.top] for each in value]
@@ -220,6 +225,7 @@ def chunk_from(line: Mapping[str, Any]) -> Chunk:
         matched=line.get("matched"),
         kept_token_ids=tuple(kept) if kept is not None else None,
         usage=Usage(*line["usage"]),
+        timing=timing_from(line.get("timing")),
     )
 
 
@@ -231,7 +237,22 @@ def _logprobs_from(entries: Sequence[Any]) -> tuple[TokenLogprob, ...]:
 
 
 def score_from(line: Mapping[str, Any]) -> Score:
-    return Score(tuple(line["token_ids"]), tuple(line["logprobs"]))
+    return Score(tuple(line["token_ids"]), tuple(line["logprobs"]), timing_from(line.get("timing")))
+
+
+def score_to(score: Score) -> Line:
+    line: Line = {"token_ids": score.token_ids, "logprobs": score.logprobs}
+    if score.timing is not None:
+        line["timing"] = timing_to(score.timing)
+    return line
+
+
+def timing_to(timing: Timing) -> list[float]:
+    return [timing.queue_ms, timing.prefill_ms, timing.decode_ms, timing.computed_tokens]
+
+
+def timing_from(found: Sequence[Any] | None) -> Timing | None:
+    return Timing(*found) if found is not None else None
 
 
 def model_to(info: ModelInfo) -> Line:
@@ -243,7 +264,8 @@ def model_from(line: Mapping[str, Any]) -> ModelInfo:
     if chat is not None:
         roles = {role: (prefix, suffix) for role, (prefix, suffix) in chat["roles"].items()}
         chat = ChatFormat(chat["bos"], chat["default_system"], roles)
-    return ModelInfo(line["name"], line["context_length"], chat)
+    more = {name: line[name] for name in ("page_size", "num_pages") if name in line}
+    return ModelInfo(line["name"], line["context_length"], chat, tuple(line.get("bos", ())), **more)
 
 
 _ERRORS = ("BackendError", "RequestRefused", "BackendUnavailable", "BackendTimeout")

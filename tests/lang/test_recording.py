@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import forktree as ft
-from forktree.lang.backends.protocol import EVERYTHING, Backend, Chunk, GenerateRequest, SamplingParams
+from forktree.lang.backends.protocol import EVERYTHING, Backend, Chunk, GenerateRequest, SamplingParams, Score, Timing
 from forktree.lang.loop import loop_thread
 from forktree.testing import (
     HANG,
@@ -274,3 +274,30 @@ def test_a_recording_is_the_work_of_a_scheduler(tmp_path: Path) -> None:
     assert [each.shared_tokens for each in branches] == [20, 21]
     assert all(each.variable == "a" and each.path and each.arrived >= root.ended for each in branches)
     assert (again.shared_tokens, again.prompt_tokens) == (15, 15)
+
+
+def test_times_of_calls_are_recorded_and_replayed(tmp_path: Path) -> None:
+    class Timed(ScriptedBackend):
+        async def generate(self, request: GenerateRequest) -> Any:
+            async for chunk in super().generate(request):
+                yield dataclasses.replace(chunk, timing=Timing(1.0, 2.0, 3.0, 4) if chunk.finish_reason else None)
+
+        async def score(self, prompt: Any, continuations: Any) -> list[Score]:
+            scores = await super().score(prompt, continuations)
+            return [dataclasses.replace(score, timing=Timing(0.5, 0.25, 0.0, 9)) for score in scores]
+
+    @ft.function
+    def timed(s: ft.ProgramState) -> None:
+        s += "x" + ft.gen("a") + ft.select("b", ["yes", "no"])
+
+    path = tmp_path / "run.jsonl"
+    with ft.testing.record(path, Timed("ok")) as recording:
+        run = timed.run(backend=recording)
+    again = timed.run(backend=ft.testing.replay(path))
+    for name, num_computed in (("a", 4), ("b", 9)):
+        meta, before = again.get_meta_info(name), run.get_meta_info(name)
+        assert meta is not None
+        assert before is not None
+        times = ("queue_time", "prefill_time", "decode_time", "first_token_latency")
+        assert [meta[each] for each in times] == [before[each] for each in times]
+        assert meta["computed_tokens"] == before["computed_tokens"] == num_computed
