@@ -18,6 +18,7 @@ from .api import (
     gen_int,
     gen_string,
     select,
+    separate_reasoning,
     system,
     system_begin,
     system_end,
@@ -61,7 +62,7 @@ from .errors import (
     UnsupportedByBackend,
 )
 from .events import StreamEvent
-from .not_offered import global_config, image, separate_reasoning, video
+from .not_offered import global_config, image, video
 from .program import Program, function
 from .state import ForkGroup, ProgramState
 

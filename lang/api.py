@@ -6,6 +6,7 @@ Here: argument checking for these functions.  Not here: function and run (progra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .choices import METHODS, ChoicesMethod, draws, exact_probability, token_length_normalized
@@ -19,8 +20,9 @@ from .constraints import (
 )
 from .deadlines import read_timeout
 from .errors import ArgumentError
-from .nodes import Concat, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, caller_line, checked_text
+from .nodes import Concat, Gen, Node, RoleBegin, RoleEnd, Select, SourceLine, caller_line, checked_text, flatten
 from .options import SamplingOptions, read_options
+from .reasoning import tags_of
 
 __all__ = [
     "assistant",
@@ -30,6 +32,7 @@ __all__ = [
     "gen_int",
     "gen_string",
     "select",
+    "separate_reasoning",
     "system",
     "system_begin",
     "system_end",
@@ -215,6 +218,22 @@ def _schema(schema: object, tp: object, where: _Where) -> str | None:
     if tp is not None:
         return schema_text_of(tp, where)
     return checked_schema(schema, where) if schema is not None else None
+
+
+def separate_reasoning(expr: object = None, model_type: str | None = None) -> Concat:
+    """The gens in `expr` keep their answer alone: s[name] is the text without the thoughts, and
+    s[name + "_reasoning_content"] the thoughts.  The program's text goes on without them.
+
+    model_type  whose tags to look for: deepseek-r1, qwen3, kimi, ...; None: <think> and </think>
+    A stream shows thoughts as they come; the variables are told apart at the end."""
+    source = caller_line()
+    tags = tags_of(model_type, f"separate_reasoning, {source}")
+    nodes = () if expr is None else flatten(expr, source)
+    for node in nodes:
+        if isinstance(node, Gen) and (node.value_type is not None or node.options.n not in (None, 1)):
+            raise ArgumentError(f"{node.label} has type= or n=: its output has no thoughts to tell apart (at {source})")
+    marked = (replace(node, reasoning=tags) if isinstance(node, Gen) and node.name else node for node in nodes)
+    return Concat(source, tuple(marked))
 
 
 def system(expr: object = None) -> Concat:

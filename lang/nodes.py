@@ -15,6 +15,7 @@ import greenlet  # type: ignore[import-untyped, unused-ignore]  # no stubs are p
 from .choices import ChoicesMethod
 from .errors import ArgumentError
 from .options import SamplingOptions
+from .reasoning import ReasoningTags
 
 _OURS = ("forktree.lang", "forktree.cli")
 
@@ -96,6 +97,7 @@ class Gen(Node):
     extra_stops: tuple[str, ...] = ()  # on top of the stops of gen or run: where a number ends
     value_type: object = None  # the variable is a value of this type; options.json_schema is its schema
     timeout: float | None = None  # seconds, from when its turn in its branch comes
+    reasoning: ReasoningTags | None = None  # thoughts between these are no part of the variable
 
     @property
     def label(self) -> str:

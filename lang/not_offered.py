@@ -1,6 +1,6 @@
 """Names of SGLang's frontend for what forktree does not do: each says so at the line that uses it.
 
-Here: image, video, separate_reasoning, global_config.  An import of such a name works, so that a program which only
+Here: image, video, global_config.  An import of such a name works, so that a program which only
 mentions it runs."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from .default import get_default_backend, set_default_backend
 from .errors import ArgumentError
 from .nodes import caller_line
 
-__all__ = ["global_config", "image", "separate_reasoning", "video"]
+__all__ = ["global_config", "image", "video"]
 
 
 def image(expr: object) -> NoReturn:
@@ -22,14 +22,6 @@ def image(expr: object) -> NoReturn:
 def video(path: object, num_frames: object) -> NoReturn:
     """Refused: no model here reads films."""
     _refuse("video", "no vision model exists here yet, so a program can't add films; describe it in words")
-
-
-def separate_reasoning(expr: object = None, model_type: str | None = None) -> NoReturn:
-    """Refused: what a model thinks is text like any other."""
-    _refuse(
-        "separate_reasoning",
-        'write two gens instead, ft.gen("thoughts", stop="</think>") + "</think>" + ft.gen("answer")',
-    )
 
 
 class _GlobalConfig:

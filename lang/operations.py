@@ -64,6 +64,7 @@ class Generate:
 
     node: Gen
     slot: Slot
+    thoughts: Slot | None = None  # where a gen's thoughts are told from its answer
 
     def perform(self, branch: Branch) -> Coroutine[Any, Any, None]:
         run, node = branch.run, self.node
@@ -133,13 +134,22 @@ class Generate:
     def _deliver(self, branch: Branch, outputs: list[Output], position: Position, value: str | list[str]) -> None:
         if branch.run.observed is not None:
             branch.run.observed[position] = Observed.of_outputs(self.node, outputs)
-        branch.text.add_generated(outputs[0].text, outputs[0].kept_token_ids)
+        if self.thoughts is not None and self.node.reasoning is not None:
+            found, value = self.node.reasoning.split(outputs[0].text)
+            self.thoughts.meta = {}
+            self.thoughts.set_constant(found)
+            kept = outputs[0].kept_token_ids if value == outputs[0].text else None
+            branch.text.add_generated(value, kept)
+        else:
+            branch.text.add_generated(outputs[0].text, outputs[0].kept_token_ids)
         self.slot.set(value)
         if self.slot.feed is not None:
             self.slot.feed.close()
 
     def abandon(self, error: BaseException) -> None:
         self.slot.fail(error)
+        if self.thoughts is not None:
+            self.thoughts.fail(error)
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ _OURS = words(
     """
     gen gen_int gen_string select system user assistant system_begin system_end user_begin user_end
     assistant_begin assistant_end token_length_normalized greedy_token_selection
-    unconditional_likelihood_normalized exact_probability
+    unconditional_likelihood_normalized exact_probability separate_reasoning
     """
 )
 # methods that change nothing, or a program's own state

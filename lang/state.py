@@ -30,6 +30,7 @@ from .nodes import (
 )
 from .operations import Append, Choose, ForkOff, Generate, Role, ScopeBegin, ScopeEnd, Written
 from .reading import Shared, StateReader
+from .reasoning import reasoning_name
 from .typed_values import TypedReader
 from .waiting import Promise
 
@@ -107,7 +108,10 @@ class ProgramState(StateReader):
             slot = self._new_slot(node.name)
             if node.value_type is not None:
                 slot.reader = TypedReader(node)
-            shared.branch.submit(Generate(node, slot))
+            thoughts = None
+            if node.reasoning is not None and node.name is not None:
+                thoughts = self._new_slot(reasoning_name(node.name))
+            shared.branch.submit(Generate(node, slot, thoughts))
         elif isinstance(node, Select):
             shared.roles.generate(node)
             shared.branch.submit(Choose(node, self._new_slot(node.name)))

@@ -281,6 +281,8 @@ class TracedBranch(Branch):
         made = self.tracer.add(
             lambda id: GenNode(id, self.id, node.source, node.name, index, node.options, node.extra_stops)
         )
+        if node.reasoning is not None:
+            raise TraceEnds(f"the thoughts of {node.label} are told from its answer", node.source)
         num_outputs = options.over(self.run.options).n or 1
         outputs = [self._output(made.id, node, k) for k in range(num_outputs)]
         self.text.add_generated(str.__str__(outputs[0]), None)

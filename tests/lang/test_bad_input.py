@@ -155,7 +155,8 @@ def test_a_branch_that_adds_the_state_it_was_forked_from() -> None:
     [
         (lambda: ft.image("cat.png"), "image: no vision model exists here yet"),
         (lambda: ft.video("cat.mp4", 8), "video: no vision model exists here yet"),
-        (lambda: ft.separate_reasoning(ft.gen("x"), model_type="qwen3"), "separate_reasoning: write two gens"),
+        (lambda: ft.separate_reasoning(ft.gen("x"), model_type="parrot"), "model_type: got 'parrot', wanted one of"),
+        (lambda: ft.separate_reasoning(ft.gen("x", n=2)), r'gen\("x"\) has type= or n='),
         (lambda: ft.global_config.verbosity, r"global_config\.verbosity: nothing is set globally"),
         (lambda: setattr(ft.global_config, "enable_parallel_encoding", True), "global_config"),
     ],
