@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -16,8 +17,19 @@ import pytest
 
 import forktree as ft
 from forktree.lang.backends.local import BackendOnFirstUse, LocalBackend
-from forktree.runtime import Completion, Delta, EngineDead, InvalidRequest, SamplingParams, Score, TokenLogprob, Usage
+from forktree.runtime import (
+    Completion,
+    Delta,
+    Engine,
+    EngineDead,
+    InvalidRequest,
+    SamplingParams,
+    Score,
+    TokenLogprob,
+    Usage,
+)
 from forktree.runtime.engine.messages import Timing
+from tests.support.scripted_backend import wait_until
 
 USAGE = Usage(prompt_tokens=4, completion_tokens=2, cached_tokens=1)
 
@@ -235,3 +247,24 @@ def test_without_the_engine_extra_runtime_says_what_to_install() -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert "needs msgspec: pip install 'forktree[engine]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_programs_that_are_cancelled_give_their_pages_back_at_once(engine: Engine) -> None:
+    @ft.function(trace=False)
+    def program(s: ft.ProgramState, number: int) -> None:
+        s += f"Story number {number}:" + ft.gen("x", max_tokens=1000, ignore_eos=True)
+
+    backend = LocalBackend(engine)
+
+    async def cancel_all() -> None:
+        batch = asyncio.create_task(program.arun_batch([(i,) for i in range(100)], num_threads=100, backend=backend))
+        while not engine.stats().pages_running:
+            await asyncio.sleep(0.01)
+        batch.cancel()
+        await asyncio.wait([batch])
+
+    before = engine.stats()
+    asyncio.run(cancel_all())
+    wait_until(lambda: engine.stats().pages_running == engine.stats().requests_waiting == 0)
+    assert engine.stats().generated_tokens - before.generated_tokens < 10_000  # of 100,000
