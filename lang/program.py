@@ -299,7 +299,7 @@ class Program:
             self._in_a_loop(lambda: arun_all(self, calls, len(calls), False), "arun_batch")
             return
         outcomes: list[Promise | None] = [None] * len(calls)
-        for index, outcome in run_many(bodies_of(self, calls, len(calls), Call.execute), len(calls)):
+        for index, outcome in run_many(bodies_of(self, calls, len(calls), Call.execute_in_group), len(calls)):
             outcomes[index] = outcome
         states_of(calls, outcomes, False)
 
