@@ -137,11 +137,13 @@ class Explanation:
 
     @property
     def planned_actual(self) -> int | None:
-        """Prompt tokens that the planned calls computed; None: not run, or the backend does not tell."""
-        found = [node.actual for node in self.nodes if node.actual is not None]
-        if self.actual_computed is None or not all(each.is_told for each in found):
+        """Prompt tokens that the planned calls computed; None: not run, or the backend does not tell.  What makes a
+        fork ready is not told by itself: it counts as foreseen."""
+        calls = [node.actual for node in self.nodes if node.actual is not None and node.kind != "text"]
+        if self.actual_computed is None or not all(each.is_told for each in calls):
             return None
-        return sum(each.computed_tokens for each in found)
+        forks = [node.actual for node in self.nodes if node.actual is not None and node.kind == "text"]
+        return sum(each.computed_tokens for each in calls) + sum(each.foreseen.known for each in forks)
 
     @property
     def num_estimated_pages(self) -> int:

@@ -74,7 +74,7 @@ def test_every_call_of_an_example_tells_its_tokens_and_times(
 ) -> None:
     for it in explained(path):
         for node in it.nodes:
-            if node.num_calls:
+            if node.num_calls and node.kind != "text":  # text that a fork has computed before its branches start
                 assert node.actual is not None
                 assert node.actual.is_told
                 assert node.actual.computed_tokens > 0
