@@ -55,7 +55,7 @@ def test_a_prompt_in_pieces_is_the_prompt_in_parts(
         assert (grown.token_ids(), grown.digest()) == before  # it never changes
         grown = added
     parts: list[Any] = list(text.prompt())
-    assert grown.token_ids() == prompts.encode([list(p) if not isinstance(p, str) else p for p in parts])
+    assert grown.token_ids() == prompts.encode([list(p) if not isinstance(p, str) else p for p in parts] or "")
     assert grown.digest() == prompt_digest(parts)
 
 
