@@ -48,12 +48,13 @@ class Bindings:
     def __init__(self, tree: ast.FunctionDef | ast.AsyncFunctionDef, state: str) -> None:
         self._bound: dict[str, list[tuple[str, ast.AST | None]]] = {}  # name -> how and to what
         self.parameters = {each.arg for each in ast.walk(tree.args) if isinstance(each, ast.arg)}
-        self.inner: set[str] = set()  # names of a comprehension or lambda, which mean something else outside of it
-        self._outer = set(self.parameters)
+        self._inner: dict[str, list[tuple[str, ast.AST | None]]] = {}  # the same in a comprehension or lambda
         for each in ast.walk(tree):
             self._collect(each)
-        self.names = {*self._bound, *self.parameters}
-        self.inner -= self._outer
+        self.names = {*self._bound, *self._inner, *self.parameters}
+        self.shadowed = set(self._inner) & {*self._bound, *self.parameters}  # they mean two things
+        self.inner = set(self._inner) - self.shadowed  # outside of it they mean something else
+        self._bound.update((name, bound) for name, bound in self._inner.items() if name in self.inner)
         self.states = {state} - set(self._bound) - {""}
         self.forks: set[str] = set()
         self.new: set[str] = set()
@@ -122,8 +123,7 @@ class Bindings:
             self._bind_name(name, its_how, its_value, inner=inner)
 
     def _bind_name(self, name: str, how: str, value: ast.AST | None = None, *, inner: bool = False) -> None:
-        self._bound.setdefault(name, []).append((how, value))
-        (self.inner if inner else self._outer).add(name)
+        (self._inner if inner else self._bound).setdefault(name, []).append((how, value))
 
     def _collect(self, node: ast.AST) -> None:
         if isinstance(node, ast.Assign):

@@ -228,7 +228,9 @@ class _Reader(ast.NodeVisitor):
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if isinstance(node.ctx, ast.Store):
             known, base = self._bindings, node.value
-            if not (isinstance(base, ast.Name) and base.id in known.states | known.forks | known.new):
+            if not (
+                isinstance(base, ast.Name) and base.id in (known.states | known.forks | known.new) - known.shadowed
+            ):
                 self._refuse(node, "it puts something into a value that others may hold")
         self.generic_visit(node)
 
@@ -311,7 +313,7 @@ class _Reader(ast.NodeVisitor):
     def _check_method(self, function: ast.Attribute) -> None:
         """One that is known to change nothing, or changes something made here."""
         base = function.value
-        is_ours = isinstance(base, ast.Name) and base.id in self._bindings.new
+        is_ours = isinstance(base, ast.Name) and base.id in self._bindings.new - self._bindings.shadowed
         if function.attr not in _METHODS and not (function.attr in _CHANGING and is_ours):
             self._refuse(function, f"it calls .{function.attr}()")
 
@@ -326,7 +328,10 @@ class _Reader(ast.NodeVisitor):
     def _check_called(self, call: ast.Call, function: ast.Name, value: Any) -> None:
         """A function of the program gets the program's state, or it may not change its first argument either."""
         if _is_a(value, types.FunctionType) and not _is_ours(value):
-            self._check_function(function, value, state_first=bool(call.args) and self._bindings.is_state(call.args[0]))
+            first = call.args[0] if call.args else None
+            two_things = isinstance(first, ast.Name) and first.id in self._bindings.shadowed
+            state_first = self._bindings.is_state(first) and not two_things
+            self._check_function(function, value, state_first=state_first)
         elif value is _MISSING:
             self._refuse(function, f"{function.id} is not defined")
         else:

@@ -349,7 +349,9 @@ class _CallOnFirstRead:
 
 def _one_prompt(parts: Prompt) -> Any:
     """A prompt in parts as the engine takes it.  There, a list of nothing but texts, or nothing but id lists, would
-    be several prompts."""
+    be several prompts, and an empty one none."""
+    if not parts:
+        return ""
     if all(not isinstance(part, str) for part in parts):
         return [token_id for part in parts for token_id in part]
     mixed: list[str | list[int]] = [part if isinstance(part, str) else list(part) for part in parts]

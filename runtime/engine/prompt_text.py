@@ -96,9 +96,9 @@ class PromptText:
         return grown
 
     def token_ids(self) -> list[int]:
-        """Of the whole prompt; empty where there is none."""
+        """Of the whole prompt; one without parts is an empty text."""
         ids = self._ids + (self.encoder.encode(self._tail) if self._tail else [])
-        return self.encoder.with_bos(ids) if self._first_is_text else ids
+        return ids if self._first_is_text is False else self.encoder.with_bos(ids)
 
     def digest(self) -> bytes:
         """16 bytes that tell this prompt from others: BLAKE2b over its parts, T or I, their length as uint32, then

@@ -213,6 +213,15 @@ def forks(s: S, tips: list[str]) -> None:
     s["count"] = len(tips)
 
 
+def means_two_things(s: S, q: str) -> None:
+    leaves = {}
+    for branch, word in zip(s.fork(2), ("a", "b")):  # noqa: B905
+        for leaf in branch.fork(2):
+            leaf += word + gen("x")
+            leaves[word] = leaf
+    s["all"] = {key: leaf["x"] for key, leaf in leaves.items()}
+
+
 def builds(s: S, rows: list[list[str]]) -> None:
     lines, counts, text, n = [], {}, "", 0
     for row in rows:
@@ -279,6 +288,7 @@ FINE: list[Callable[..., Any]] = [
     writes,
     uses_roles,
     forks,
+    means_two_things,
     builds,
     handles,
     calls_helpers,
@@ -611,6 +621,18 @@ def has_a_default(s: S, db: Any = database) -> None:
 
 def has_a_keyword_default(s: S, *, log: Any = print) -> None:
     s += str(log)
+
+
+def appends_to_what_a_comprehension_means(s: S, q: list[list[str]]) -> None:
+    mine: list[str] = []
+    s += str([mine.append("x") for mine in q])  # type: ignore[func-returns-value]
+    mine.append("y")
+
+
+def has_a_helper_change_what_a_comprehension_means(s: S, q: list[Any]) -> None:
+    for branch in s.fork(2):
+        branch += "x"
+    s += str([remember(branch, "x") for branch in q])  # type: ignore[func-returns-value]
 
 
 def hides_a_global_in_a_comprehension(s: S, q: list[str]) -> None:
