@@ -114,6 +114,11 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
         return frozenset(p.argument for p in pieces if isinstance(p, Reference) and p.argument is not None)
 
     @cached_property
+    def num_outputs(self) -> int:
+        """What one item asks for: outputs of gens, and choices taken."""
+        return sum(node.sampling.n if node.kind == "gen" else node.kind == "select" for node in self.nodes)
+
+    @cached_property
     def num_needs(self) -> tuple[int, ...]:
         """For each node how many others must be done before it begins."""
         return tuple(len(node.needs) for node in self.nodes)

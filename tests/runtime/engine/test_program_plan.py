@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
+from forktree.runtime.engine.client import EngineClient
 from forktree.runtime.engine.messages import RunProgram
+from forktree.runtime.engine.program_call import ProgramCall
 from forktree.runtime.engine.program_plan import MAX_NODES, ProgramPlan
 from forktree.runtime.errors import InvalidRequest
 
@@ -111,6 +114,14 @@ def test_what_a_plan_may_say_crosses_to_the_engine() -> None:
     )
     message = RunProgram(1, read.nodes, [{}], stream=False, whole=False)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=RunProgram) == message
+
+
+def test_a_call_that_asks_for_millions_of_outputs_is_refused() -> None:
+    many = plan(*[{**GEN, "sampling": {"n": 128}}] * 100, TEXT, SELECT)
+    assert ProgramPlan.read(many).num_outputs == 12_801
+    with pytest.raises(InvalidRequest) as refused:
+        ProgramCall(Mock(spec=EngineClient), many, [{}] * 100, stream=False, cache_salt="")
+    assert refused.value.field == "arguments"
 
 
 def test_arguments_are_texts_one_for_each_name() -> None:
