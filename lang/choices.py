@@ -103,33 +103,29 @@ def _token_by_token(scores: Sequence[Score], unconditional: Sequence[Score]) -> 
     where others go on competes there with its mean log-probability, as in SGLang.  The weights are those of the same
     walk with every step drawn."""
     log_weights = [0.0] * len(scores)
-
-    def walk(options: list[int], depth: int, log_weight: float) -> int:
+    best = 0
+    left = [(list(range(len(scores))), 0, 0.0, True)]  # options alike up to a depth, and whether the walk came there
+    while left:  # thousands of options may each begin with the one before: too deep for calls of calls
+        options, depth, log_weight, is_taken = left.pop()
+        groups: dict[object, list[int]] = {}
         while len(options) > 1:
-            groups: dict[object, list[int]] = {}
+            groups = {}
             for option in options:
                 ids = scores[option].token_ids
                 groups.setdefault(ids[depth] if depth < len(ids) else "end", []).append(option)
-            if len(groups) == 1:
-                if "end" in groups:  # the same option twice
-                    break
-                depth += 1
-                continue
-            values = [max(_step(scores[option], depth) for option in group) for group in groups.values()]
-            probabilities = softmax(values)
-            winner = _best(values)
-            best = -1
-            for position, (group, probability) in enumerate(zip(groups.values(), probabilities, strict=True)):
-                weight = log_weight + (math.log(probability) if probability > 0 else -math.inf)
-                found = walk(group, depth + 1, weight)
-                if position == winner:
-                    best = found
-            return best
-        for option in options:
-            log_weights[option] = log_weight - math.log(len(options))
-        return options[0]
-
-    best = walk(list(range(len(scores))), 0, 0.0)
+            if len(groups) > 1 or "end" in groups:
+                break
+            depth += 1
+        if len(options) == 1 or len(groups) == 1:  # groups of one: the same option twice
+            for option in options:
+                log_weights[option] = log_weight - math.log(len(options))
+            best = options[0] if is_taken else best
+            continue
+        values = [max(_step(scores[option], depth) for option in group) for group in groups.values()]
+        winner = _best(values)
+        for position, (group, probability) in enumerate(zip(groups.values(), softmax(values), strict=True)):
+            weight = log_weight + (math.log(probability) if probability > 0 else -math.inf)
+            left.append((group, depth + 1, weight, is_taken and position == winner))
     return Ranking(best, tuple(log_weights))
 
 

@@ -68,7 +68,10 @@ def _token_by_token(
     def step(choice: int, depth: int) -> float:
         return logprobs[choice][depth] if depth < len(logprobs[choice]) else _mean(logprobs[choice])
 
-    def walk(choices: list[int], depth: int, log_weight: float) -> int:
+    best = 0
+    left = [(list(range(len(ids))), 0, 0.0, True)]  # choices alike up to a depth, and whether the walk came there
+    while left:  # thousands of choices may each begin with the one before: too deep for calls of calls
+        choices, depth, log_weight, is_taken = left.pop()
         groups: dict[object, list[int]] = {}
         while len(choices) > 1:
             groups = {}
@@ -80,15 +83,14 @@ def _token_by_token(
         if len(choices) == 1 or len(groups) == 1:
             for choice in choices:
                 log_weights[choice] = log_weight - math.log(len(choices))
-            return choices[0]
+            best = choices[0] if is_taken else best
+            continue
         values = [max(step(choice, depth) for choice in group) for group in groups.values()]
-        winner, best = values.index(max(values)), -1
+        winner = values.index(max(values))
         for position, (group, share) in enumerate(zip(groups.values(), _softmax(values), strict=True)):
-            found = walk(group, depth + 1, log_weight + (math.log(share) if share > 0 else -math.inf))
-            best = found if position == winner else best
-        return best
-
-    return walk(list(range(len(ids))), 0, 0.0), log_weights
+            weight = log_weight + (math.log(share) if share > 0 else -math.inf)
+            left.append((group, depth + 1, weight, is_taken and position == winner))
+    return best, log_weights
 
 
 METHODS: dict[str, Weigh] = {

@@ -114,7 +114,9 @@ class EngineCore:
         encoder = TextEncoder(self._tokenizer, self._info)
         room = config.max_running_requests + config.max_queued_requests // 2  # the rest is for requests by themselves
         new_id = self._internal_ids.__next__
-        self._programs = ProgramRunner(self, emit, encoder, self._info, new_id, self._scheduler, max_requests=room)
+        self._programs = ProgramRunner(
+            self, emit, encoder, self._info, new_id, self._scheduler, max_requests=room, later=_soon
+        )
 
     async def run(self) -> None:
         """Say that the engine is ready, then serve until close."""
@@ -272,6 +274,10 @@ class EngineCore:
             uptime_seconds=time.monotonic() - self._started,
             device_seconds=self._executor.busy_seconds,
         )
+
+
+def _soon(what: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(what)
 
 
 def _load_tokenizer(files: ModelFiles) -> Tokenizer:

@@ -18,6 +18,7 @@ from .program_plan import ProgramPlan
 from .results import Delta, ProgramEvent, Score
 
 MAX_ITEMS = 4096
+MAX_OUTPUTS = 2**20  # of one call: each has news, which waits for its reader
 
 
 class ProgramCall:
@@ -36,6 +37,9 @@ class ProgramCall:
         plan = plan if isinstance(plan, ProgramPlan) else ProgramPlan.read(plan)
         if not isinstance(arguments, (list, tuple)) or not 1 <= len(arguments) <= MAX_ITEMS:
             raise InvalidRequest("arguments", f"wanted a list of 1 to {MAX_ITEMS:,} items, {{}} where there are none")
+        if len(arguments) * plan.num_outputs > MAX_OUTPUTS:
+            asked = f"{len(arguments):,} items of {plan.num_outputs:,} outputs each"
+            raise InvalidRequest("arguments", f"got {asked}, wanted at most {MAX_OUTPUTS:,} outputs in all")
         items = [plan.check_arguments(item, i) for i, item in enumerate(arguments)]
         require_text("cache_salt", cache_salt)
         self._client = client

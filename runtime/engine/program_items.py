@@ -20,7 +20,6 @@ class RunningProgram:
         self.items, self.stream, self.namespace = message.items, message.stream, message.namespace
         self.waiting: deque[int] = deque(range(len(message.items)))
         self.active: dict[int, Item] = {}
-        self.starting = False  # items are being started
 
 
 class Item:

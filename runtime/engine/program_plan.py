@@ -30,6 +30,8 @@ from .choices import METHODS
 PLAN_VERSION = 1
 MAX_NODES = 20_000
 MAX_CHOICES = 4096
+MAX_STOP_PATTERNS = 1024  # of one plan: each is compiled where the plan is read, on either side of the engine
+MOST = 2**31  # token ids and positions: what crosses to the engine fits its integers
 
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -95,7 +97,12 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
         if not isinstance(whole, bool):
             raise InvalidRequest("plan.whole", f"got {whole!r:.40}, wanted true or false")
         read: list[PlanNode] = []
+        num_patterns = 0
         for i, each in enumerate(nodes):
+            num_patterns += _num_patterns(each)
+            if num_patterns > MAX_STOP_PATTERNS:
+                wanted = f"wanted at most {MAX_STOP_PATTERNS:,} in one plan"
+                raise InvalidRequest(f"plan.nodes.{i}.sampling.stop_regex", wanted)
             read.append(_node(each, i))
             _check(read[i], f"plan.nodes.{i}", read)
         return cls(tuple(read), whole)
@@ -105,6 +112,11 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
         """Names that every item must give a text for."""
         pieces = (piece for node in self.nodes for piece in node.pieces)
         return frozenset(p.argument for p in pieces if isinstance(p, Reference) and p.argument is not None)
+
+    @cached_property
+    def num_outputs(self) -> int:
+        """What one item asks for: outputs of gens, and choices taken."""
+        return sum(node.sampling.n if node.kind == "gen" else node.kind == "select" for node in self.nodes)
 
     @cached_property
     def num_needs(self) -> tuple[int, ...]:
@@ -179,6 +191,13 @@ class ProgramPlan(msgspec.Struct, frozen=True, dict=True):
         return {name: str(text) for name, text in item.items()}
 
 
+def _num_patterns(found: Any) -> int:
+    """How many stop patterns a node has, told before they are compiled."""
+    sampling = found.get("sampling") if isinstance(found, Mapping) else None
+    patterns = sampling.get("stop_regex") if isinstance(sampling, Mapping) else None
+    return len(patterns) if isinstance(patterns, (list, tuple)) else int(patterns is not None)
+
+
 def _node(found: Any, i: int) -> PlanNode:
     field = f"plan.nodes.{i}"
     if not isinstance(found, Mapping):
@@ -213,8 +232,11 @@ def _check(node: PlanNode, field: str, nodes: list[PlanNode]) -> None:
     if not 0 <= node.top_logprobs_num <= MAX_TOP_LOGPROBS:
         wanted = f"got {node.top_logprobs_num}, wanted 0 to {MAX_TOP_LOGPROBS}"
         raise InvalidRequest(f"{field}.top_logprobs_num", wanted)
-    if node.logprob_start_len < -1:
-        raise InvalidRequest(f"{field}.logprob_start_len", f"got {node.logprob_start_len}, wanted -1 or more")
+    if not -1 <= node.logprob_start_len <= MOST:
+        raise InvalidRequest(f"{field}.logprob_start_len", f"got {node.logprob_start_len}, wanted -1 to {MOST}")
+    _check_sampling(node.sampling, f"{field}.sampling")
+    if node.seed is not None and not -(2**63) <= node.seed < 2**64:
+        raise InvalidRequest(f"{field}.seed", f"got {node.seed}, wanted a 64-bit integer")
     if node.kind == "select":
         if not 1 <= len(node.choices) <= MAX_CHOICES or not all(node.choices):
             raise InvalidRequest(f"{field}.choices", f"wanted 1 to {MAX_CHOICES:,} texts, none of them empty")
@@ -224,6 +246,17 @@ def _check(node: PlanNode, field: str, nodes: list[PlanNode]) -> None:
             raise InvalidRequest(f"{field}.method", f"got {node.method!r:.60}, wanted one of {', '.join(METHODS)}")
         if not 0 <= node.temperature <= 100:
             raise InvalidRequest(f"{field}.temperature", f"got {node.temperature!r:.40}, wanted 0 to 100")
+
+
+def _check_sampling(sampling: SamplingParams, field: str) -> None:
+    """What a call by itself has checked against its model, or makes of its seed by itself."""
+    for name, ids in (("logit_bias", sampling.logit_bias), ("stop_token_ids", sampling.stop_token_ids)):
+        if not all(0 <= token_id < MOST for token_id in ids):
+            raise InvalidRequest(f"{field}.{name}", f"token ids must lie from 0 to {MOST - 1}")
+    if sampling.seed is not None and sampling.seed + sampling.n > 2**64:
+        raise InvalidRequest(
+            f"{field}.seed", f"got {sampling.seed}, which leaves none for the last of {sampling.n} outputs"
+        )
 
 
 def _check_piece(piece: Piece, field: str, before: list[PlanNode]) -> None:

@@ -5,7 +5,8 @@ Not here: the state of a program under way (program_items.py), plans (program_pl
 Imported by core.py; one thread, the engine loop's.
 
 A program's item is one set of arguments.  Items start in their order, as many at a time as the engine takes well; a
-node that is ready waits in a queue in which the longest chains of calls still to come go first."""
+node that is ready waits in a queue in which the longest chains of calls still to come go first.  Beginning is done in
+portions, between which the engine goes on: a plan may hold thousands of nodes that fail at once, or long texts."""
 
 from __future__ import annotations
 
@@ -41,6 +42,8 @@ from .prompt_text import TextEncoder
 from .scoring import OnEnd
 
 MAX_ITEMS_AT_A_TIME = 256
+PORTION = 64  # begun at a time: a node counts 1 and its text 1 for each TEXT_OF_ONE characters to be tokenised
+TEXT_OF_ONE = 1024
 
 
 class Requests(Protocol):
@@ -66,7 +69,9 @@ class ProgramRunner:
         cache: Announcements,
         *,
         max_requests: int,
+        later: Callable[[Callable[[], None]], object],
     ) -> None:
+        """later   calls something when the engine has had its turn"""
         self._requests, self._emit, self._encoder, self._info = requests, emit, encoder, info
         self._max_requests = max(1, max_requests)
         self._programs: dict[int, RunningProgram] = {}
@@ -74,15 +79,18 @@ class ProgramRunner:
         self._serving: set[int] = set()  # ids of the requests that are under way
         self._ready: list[tuple[int, int, Item, int]] = []  # heap: (-calls still to come, age, item, node)
         self._ages = itertools.count()  # no two entries of the heap have one age
+        self._startable: dict[int, RunningProgram] = {}  # those that may have items to begin; the next to do so first
+        self._later = later
         self._starting = False
+        self._left = 0  # of the portion
+        self._to_go_on = False  # the next portion is on its way
         self._full = False  # the engine's queue was full a moment ago
 
     def run(self, message: RunProgram) -> None:
         program = RunningProgram(message, ProgramPlan(message.nodes, message.whole))
-        self._programs[message.call_id] = program
+        self._programs[message.call_id] = self._startable[message.call_id] = program
         self._full = False
-        self._start_items(program)
-        self._start_ready()
+        self._start()
 
     def abort(self, message: AbortProgram) -> None:
         """End a program, one item of it, or one node and what needs it.  Ids that are not known are harmless."""
@@ -92,7 +100,7 @@ class ProgramRunner:
         for index in [*program.waiting, *program.active] if message.item is None else [message.item]:
             self._abort_item(program, index, message.node)
         self._full = False
-        self._start_ready()
+        self._start()
 
     def _abort_item(self, program: RunningProgram, index: int, node: int | None) -> None:
         """One item, whether it has begun or not; or one node of an item that has."""
@@ -101,6 +109,7 @@ class ProgramRunner:
             if node is None and index in program.waiting:
                 program.waiting.remove(index)
                 self._emit([ProgramNews(program.call_id, index, -1)])
+                self._forget_if_over(program)
         elif node is None or node in every:
             self._drop(item, every if node is None else item.plan.with_dependents(node))
             self._end_if_done(item)
@@ -122,7 +131,7 @@ class ProgramRunner:
                 first = running.outputs[0]
                 item.texts[running.node] = [output.text for output in running.outputs]
                 self._end_node(item, running, first.text, first.kept)
-        self._start_ready()
+        self._start()
 
     def _hear_scores(
         self, item: Item, running: RunningNode, number: int, message: SubmitScore, result: Scores | Error
@@ -141,7 +150,7 @@ class ProgramRunner:
             running.timing = running.timing.beside(result.timing) if running.timing is not None else result.timing
             if running.done:
                 self._choose(item, running)
-        self._start_ready()
+        self._start()
 
     def _request_failed(self, item: Item, running: RunningNode, kind: str, args: list[Any]) -> None:
         """Where others of ours fill the engine's queue, the node gets another turn at their next news."""
@@ -155,31 +164,60 @@ class ProgramRunner:
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
-    def _start_items(self, program: RunningProgram) -> None:
-        if program.starting:  # an item that ends at once comes back here
+    def _start(self) -> None:
+        """Begin items and ready nodes, as far as there is room.  What fails at once comes back here."""
+        if self._starting or self._to_go_on:
             return
-        program.starting = True
-        while program.waiting and len(program.active) < MAX_ITEMS_AT_A_TIME:
-            index = program.waiting.popleft()
-            item = program.active[index] = Item(program, index, self._cache)
-            for node, num_needs in enumerate(program.plan.num_needs):
-                if not num_needs:
-                    self._make_ready(item, node)
-            self._end_if_done(item)  # a program of nothing but text
-        program.starting = False
+        self._starting, self._left = True, PORTION
+        try:
+            while self._left > 0 and (self._start_item() or self._start_node()):
+                pass
+        finally:
+            self._starting = False
+        if self._left <= 0:
+            self._to_go_on = True
+            self._later(self._go_on)
+
+    def _go_on(self) -> None:
+        self._to_go_on = False
+        self._start()
+
+    def _start_item(self) -> bool:
+        """Begin the next item, of each program in turn; False: none may begin now."""
+        enough = len(self._ready) >= self._max_requests
+        program = next((each for each in self._startable.values() if not enough or not each.active), None)
+        if program is None:
+            return False
+        del self._startable[program.call_id]
+        if not program.waiting or len(program.active) >= MAX_ITEMS_AT_A_TIME:
+            return True
+        self._startable[program.call_id] = program
+        index = program.waiting.popleft()
+        item = program.active[index] = Item(program, index, self._cache)
+        self._left -= 1 + len(program.plan.nodes) // PORTION
+        for node, num_needs in enumerate(program.plan.num_needs):
+            if not num_needs:
+                self._make_ready(item, node)
+        self._end_if_done(item)  # a program of nothing but text
+        return True
 
     def _make_ready(self, item: Item, node: int) -> None:
-        """Everything that the node needs is done."""
+        """Everything that the node needs is done.  The item may be done then too, which is for the caller to see."""
         ready = [node]
         while ready:  # text is done at once, and a plan may hold a long row of it
             node = ready.pop()
-            if item.plan.nodes[node].kind == "text":
-                end = item.ends[node] = item.prompt_of(node, self._encoder)
-                item.uses.ended(node, end, others_go_on=True)
-                ready += reversed(self._unlocked(item, node))
-            else:
+            if item.plan.nodes[node].kind != "text":
                 item.open.add(node)
                 heapq.heappush(self._ready, (-item.plan.remaining[node], next(self._ages), item, node))
+                continue
+            try:
+                end = item.prompt_of(node, self._encoder)
+                item.uses.ended(node, end, others_go_on=True)
+            except Error as error:
+                self._tell_failure(item, node, *describe_error(error))
+            else:
+                item.ends[node] = end
+                ready += reversed(self._unlocked(item, node))
 
     def _unlocked(self, item: Item, node: int) -> list[int]:
         """What can begin now that the node is done."""
@@ -190,25 +228,21 @@ class ProgramRunner:
                 found.append(dependent)
         return found
 
-    def _start_ready(self) -> None:
-        """Turn ready nodes into requests while there is room.  Submitting may fail at once, and so come back here."""
-        if self._starting:
-            return
-        self._starting = True
-        try:
-            while self._ready and not self._full and len(self._serving) < self._max_requests:
-                _, _, item, node = heapq.heappop(self._ready)
-                if node in item.dropped:
-                    continue
-                try:
-                    self._start(item, node)
-                except Error as error:
-                    self._fail(item, node, *describe_error(error))
-        finally:
-            self._starting = False
+    def _start_node(self) -> bool:
+        """Turn the first ready node into requests; False: none is ready, or there is no room."""
+        if not self._ready or self._full or len(self._serving) >= self._max_requests:
+            return False
+        _, _, item, node = heapq.heappop(self._ready)
+        if node not in item.dropped:
+            try:
+                self._begin(item, node)
+            except Error as error:
+                self._fail(item, node, *describe_error(error))
+        return True
 
-    def _start(self, item: Item, index: int) -> None:
+    def _begin(self, item: Item, index: int) -> None:
         node, prompt = item.plan.nodes[index], item.prompt_of(index, self._encoder)
+        self._left -= 1 + (prompt.num_open_characters + sum(map(len, node.choices))) // TEXT_OF_ONE
         ids = prompt.token_ids()
         running = RunningNode(index, node, prompt)
         item.running[index] = running
@@ -290,12 +324,15 @@ class ProgramRunner:
         self._end_if_done(item)
 
     def _fail(self, item: Item, node: int, kind: str, args: list[object]) -> None:
+        self._tell_failure(item, node, kind, args)
+        self._end_if_done(item)
+
+    def _tell_failure(self, item: Item, node: int, kind: str, args: list[object]) -> None:
         """The node's error is told; what needs it never begins, and the rest of the item goes on."""
         running = item.running.get(node)
         digest = running.digest if running is not None else b""
         self._emit([ProgramNews(item.program.call_id, item.index, node, digest=digest, error=(kind, list(args)))])
         self._drop(item, item.plan.with_dependents(node))
-        self._end_if_done(item)
 
     def _drop(self, item: Item, nodes: range | list[int]) -> None:
         """These nodes are not wanted any more; an entry of theirs in the heap is passed over when it comes up."""
@@ -323,6 +360,10 @@ class ProgramRunner:
         item.uses.over()
         self._emit([ProgramNews(program.call_id, item.index, -1)])
         if program.waiting:
-            self._start_items(program)
+            self._startable[program.call_id] = program
+        self._forget_if_over(program)
+
+    def _forget_if_over(self, program: RunningProgram) -> None:
         if not program.active and not program.waiting:
             self._programs.pop(program.call_id, None)
+            self._startable.pop(program.call_id, None)

@@ -42,8 +42,8 @@ class ProgramRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
 
 
 class AbortRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    item: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    node: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    item: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
+    node: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
 
 
 async def run(request: web.Request) -> web.StreamResponse:

@@ -150,6 +150,8 @@ class Service:
             async for event in call:
                 if event.delta is not None:
                     self.metrics.count_output(event.delta)
+                if event.node < 0 and self.state == "stopping":  # it may have ended before its end
+                    raise Refused(503, "The server is shutting down.", "shutting_down", retry_after=5)
                 yield event
         finally:
             del self._programs[program_id]

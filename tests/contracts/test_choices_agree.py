@@ -53,3 +53,13 @@ def test_both_do_the_same_where_no_method_is_named(temperature: float) -> None:
     for seed in range(20):
         expected, _ = lang.decide(["a", "b"], scores, [], node.method, temperature, seed)
         assert runtime.decide(ids, logprobs, [], method=None, temperature=temperature, seed=seed) == expected
+
+
+def test_thousands_of_choices_that_each_begin_with_the_one_before_are_walked() -> None:
+    """One call per token met the recursion limit: in the engine that was the end of it, whoever else it served."""
+    ids = [[1] * (length + 1) for length in range(1200)]
+    logprobs = [[-0.5] * len(each) for each in ids]
+    found = runtime.decide(ids, logprobs, [], method="greedy_token_selection", temperature=0.0, seed=None)
+    scores = [Score(tuple(tokens), tuple(values)) for tokens, values in zip(ids, logprobs, strict=True)]
+    expected, _ = lang.decide([str(i) for i in range(1200)], scores, [], lang.greedy_token_selection, 0.0, None)
+    assert (found, expected) == (0, 0)

@@ -165,8 +165,7 @@ def random_program(seed: int) -> Any:
                     names.append(f"v{len(names)}")
                     ask(state, ft.gen(names[-1], n=draw.choice([None, None, 3])))
                 elif step == 2 and names:
-                    value = state[draw.choice(names)]
-                    say(state, "(" + (value[1] if isinstance(value, list) else value) + ")")
+                    say(state, "(" + last_text(state[draw.choice(names)]) + ")")
                 elif step == 3:
                     ask(state, ft.select("pick", ["x", "yy"]))
                 elif step >= 4:
@@ -178,6 +177,17 @@ def random_program(seed: int) -> Any:
         walk(s, 0)
 
     return ft.function(program, trace=False)
+
+
+def last_text(value: Any) -> str:
+    """A text, or the last one in lists of them; branches that did not define a variable have None there."""
+    if isinstance(value, list):
+        return next((found for each in reversed(value) if (found := last_text_of(each)) is not None), "none")
+    return str(value)
+
+
+def last_text_of(value: Any) -> str | None:
+    return None if value is None else last_text(value)
 
 
 def sent(program: ft.Program, argument: str) -> list[str]:

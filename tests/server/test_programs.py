@@ -94,8 +94,24 @@ async def test_a_running_program_is_aborted_by_its_id_whole_or_in_part() -> None
         await running
         gone = await client.error("/v1/programs/mine/abort", {}, 404)
         half = await client.error("/v1/programs/mine/abort", {"node": 2})
+        far = await client.error("/v1/programs/mine/abort", {"item": 10**30})
         assert client.engine.programs[0].aborted == [(1, 2)]
     assert (twice["param"], status, gone["code"], half["param"]) == ("program_id", 200, "program_not_found", "item")
+    assert far["param"] == "item"
+
+
+async def test_a_program_that_is_not_done_when_the_server_ends_says_so() -> None:
+    """It was answered with 200 and what there was of it."""
+    async with serving() as client:
+        client.engine.gate = asyncio.Event()  # which an abort opens
+        whole = asyncio.create_task(client.post("/v1/programs", PROGRAM))
+        streamed = asyncio.create_task(client.stream("/v1/programs", PROGRAM))
+        while len(client.engine.programs) < 2:
+            await asyncio.sleep(0)
+        assert not await client.server.service.drain(0.01)
+        (status, answer), events = await whole, await streamed
+    assert (status, answer["error"]["code"]) == (503, "shutting_down")
+    assert events[-1]["error"]["code"] == "shutting_down"
 
 
 async def test_a_client_that_leaves_ends_its_program() -> None:

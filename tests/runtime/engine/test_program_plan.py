@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
+import msgspec
 import pytest
 
+from forktree.runtime.engine.client import EngineClient
+from forktree.runtime.engine.messages import RunProgram
+from forktree.runtime.engine.program_call import ProgramCall
 from forktree.runtime.engine.program_plan import MAX_NODES, ProgramPlan
 from forktree.runtime.errors import InvalidRequest
 
@@ -76,6 +81,14 @@ BAD: list[tuple[Any, str]] = [
     (plan({**GEN, "top_logprobs_num": -1}), "plan.nodes.0.top_logprobs_num"),
     (plan({**GEN, "top_logprobs_num": 100_000}), "plan.nodes.0.top_logprobs_num"),
     (plan({**GEN, "logprob_start_len": -2}), "plan.nodes.0.logprob_start_len"),
+    (plan({**GEN, "logprob_start_len": 10**30}), "plan.nodes.0.logprob_start_len"),
+    (plan({**GEN, "sampling": {"logit_bias": {str(10**30): 1}}}), "plan.nodes.0.sampling.logit_bias"),
+    (plan({**GEN, "sampling": {"logit_bias": {-1: 1}}}), "plan.nodes.0.sampling.logit_bias"),
+    (plan({**GEN, "sampling": {"stop_token_ids": [10**30]}}), "plan.nodes.0.sampling.stop_token_ids"),
+    (plan({**GEN, "sampling": {"n": 2, "seed": 2**64 - 1}}), "plan.nodes.0.sampling.seed"),
+    (plan({**GEN, "sampling": {"n": 10**9}}), "plan.nodes.0.sampling.n"),
+    (plan(*[{**GEN, "sampling": {"stop_regex": ["a+"] * 64}}] * 17), "plan.nodes.16.sampling.stop_regex"),
+    (plan({**SELECT, "seed": 10**30}), "plan.nodes.0.seed"),
     (plan({"kind": "select", "pieces": ["a"]}), "plan.nodes.0.choices"),
     (plan({**SELECT, "choices": ["x", ""]}), "plan.nodes.0.choices"),
     (plan({**SELECT, "choices": ["x", "\udc00"]}), "plan.nodes.0.choices.1"),
@@ -91,6 +104,24 @@ def test_a_bad_plan_is_refused_with_its_field(found: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         ProgramPlan.read(found)
     assert refused.value.field == field, refused.value
+
+
+def test_what_a_plan_may_say_crosses_to_the_engine() -> None:
+    """An integer that msgpack has no room for was the client's error, and read as ours."""
+    sampling = {"n": 2, "seed": 2**64 - 2, "logit_bias": {"2147483647": 1.0}, "stop_token_ids": [2**31 - 1]}
+    read = ProgramPlan.read(
+        plan({**GEN, "sampling": sampling, "logprob_start_len": 2**31}, {**SELECT, "seed": 2**64 - 1})
+    )
+    message = RunProgram(1, read.nodes, [{}], stream=False, whole=False)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=RunProgram) == message
+
+
+def test_a_call_that_asks_for_millions_of_outputs_is_refused() -> None:
+    many = plan(*[{**GEN, "sampling": {"n": 128}}] * 100, TEXT, SELECT)
+    assert ProgramPlan.read(many).num_outputs == 12_801
+    with pytest.raises(InvalidRequest) as refused:
+        ProgramCall(Mock(spec=EngineClient), many, [{}] * 100, stream=False, cache_salt="")
+    assert refused.value.field == "arguments"
 
 
 def test_arguments_are_texts_one_for_each_name() -> None:

@@ -38,6 +38,9 @@ class Letters:
     def with_bos(self, ids: list[int]) -> list[int]:
         return ids
 
+    def require_length(self, num_characters: int) -> None:
+        return None
+
 
 def text(of: str) -> PromptText:
     return PromptText(Letters()).with_text(of)  # type: ignore[arg-type]

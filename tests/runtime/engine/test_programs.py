@@ -109,12 +109,16 @@ class Rig:
     news: list[ProgramNews] = field(default_factory=list)
     begun: list[ProgramNews] = field(default_factory=list)  # of nodes whose requests were made
     most_running: int = 0
+    hold_back: bool = False  # what is put off waits for the test
+    held: list[Callable[[], None]] = field(default_factory=list)
     cache: Cache = field(default_factory=Cache)
 
     def __post_init__(self) -> None:
         ids = itertools.count(-1, -1)
         encoder = TextEncoder(ByteTokenizer(), INFO)
-        self.runner = ProgramRunner(self, self._emit, encoder, INFO, ids.__next__, self.cache, max_requests=self.room)
+        self.runner = ProgramRunner(
+            self, self._emit, encoder, INFO, ids.__next__, self.cache, max_requests=self.room, later=self._later
+        )
 
     # ---- what the runner sees
 
@@ -139,6 +143,15 @@ class Rig:
             asked.say("", "abort")
         else:
             asked.fail()
+
+    def _later(self, what: Callable[[], None]) -> None:
+        """At once, one after the other, unless the test holds them back."""
+        self.held.append(what)
+        if not self.hold_back:
+            self.hold_back = True
+            while self.held:
+                self.held.pop()()
+            self.hold_back = False
 
     def _add(self, asked: Asked) -> None:
         self.running[asked.id] = asked
@@ -181,10 +194,11 @@ class Rig:
     def check_empty(self) -> None:
         runner = self.runner
         assert not runner._programs
+        assert not runner._startable
         assert not runner._serving
         assert not self.cache.owners
         assert not self.running
-        runner._start_ready()  # entries of dropped nodes are passed over
+        runner._start()  # entries of dropped nodes are passed over
         assert not runner._ready
         assert not self.running
 
@@ -305,6 +319,59 @@ def test_a_program_of_text_alone_is_over_at_once_however_many_items_and_nodes() 
     assert rig.over == list(range(4096))
     rig.run(text("a"), *[text("a", after=i) for i in range(5000)], gen(after=5000, max_new_tokens=1), call=2)
     assert rig.errors() == [(0, 5001, "ContextLengthExceeded")]
+    rig.check_empty()
+
+
+def test_thousands_of_nodes_that_fail_at_once_let_the_engine_go_on_between_them() -> None:
+    """All in one turn they held the engine, and everybody's requests with it, for minutes."""
+    rig = Rig(hold_back=True)
+    rig.run(*[gen()] * 1000, items=[{}] * 3)
+    turns = 0
+    while rig.held:
+        assert len(rig.held) == 1
+        assert len(rig.errors()) <= programs.PORTION * (turns + 1)
+        turns += 1
+        rig.held.pop()()
+    assert len(rig.errors()) == 3000
+    assert turns >= 3000 // programs.PORTION
+    rig.check_empty()
+
+
+def test_no_more_items_begin_than_keep_the_engine_busy_and_one_of_each_program() -> None:
+    rig = Rig(room=2)
+    rig.run(*[gen({"argument": "q"})] * 5, items=[{"q": each} for each in "ab"])
+    rig.run(gen("other"), call=2)
+    assert len(rig.runner._ready) == 4
+    rig.runner.abort(AbortProgram(1))
+    assert rig.prompts == ["other"]
+    rig.end("other")
+    rig.check_empty()
+
+
+def test_a_program_that_has_not_begun_can_be_ended() -> None:
+    rig = Rig(hold_back=True)
+    rig.run(*[gen()] * 100)
+    rig.run(gen("b"), call=2)
+    rig.runner.abort(AbortProgram(2))
+    assert rig.over == [0]
+    while rig.held:
+        rig.held.pop()()
+    rig.check_empty()
+
+
+def test_long_texts_are_kept_once_and_what_no_context_holds_is_not_tokenised() -> None:
+    """Each node kept the whole text up to it: half a megabyte of plan took gigabytes, and the engine with them."""
+    rig = Rig()
+    row = [text("x" * 100, after=i - 1) for i in range(2000)]
+    twice = gen({"argument": "a"}, {"argument": "a"})
+    rig.run(*row, gen(after=1999), text({"node": 2000}, after=1999), gen("b"), twice, items=[{"a": "y" * 40_000}])
+    assert rig.errors() == [(0, 2000, "InvalidRequest"), (0, 2003, "InvalidRequest")]
+    rig.end("b")
+    assert rig.over == [0]
+    rig.run(gen("o"), text(*["x" * 64_001], after=-1), text({"node": 0, "as_tokens": True}, after=1), call=2)
+    rig.end("o", "1")
+    assert rig.errors()[2:] == [(0, 2, "InvalidRequest")]
+    assert rig.over == [0, 0]
     rig.check_empty()
 
 
