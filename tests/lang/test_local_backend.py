@@ -149,7 +149,7 @@ def test_prompts_of_ids_only_and_of_texts_only_stay_one_prompt() -> None:
     assert _one_prompt(((1, 2), (3,))) == [1, 2, 3]
     assert _one_prompt(("a", "b")) == ["a", "b", []]
     assert _one_prompt(("a",)) == "a"
-    assert _one_prompt(()) == []
+    assert _one_prompt(()) == ""  # an empty list would be no prompt at all
 
 
 def test_the_engines_errors_are_the_causes() -> None:

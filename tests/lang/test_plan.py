@@ -162,7 +162,7 @@ def random_program(seed: int) -> Any:
                 if step == 0:
                     say(state, draw.choice(["a", "bb", ""]) + q[: draw.randrange(4)])
                 elif step == 1:
-                    names.append(f"v{len(names)}")
+                    names.append(f"v{depth}.{len(names)}")  # joined, branches' would be lists
                     ask(state, ft.gen(names[-1], n=draw.choice([None, None, 3])))
                 elif step == 2 and names:
                     say(state, "(" + last_text(state[draw.choice(names)]) + ")")
