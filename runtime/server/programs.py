@@ -12,6 +12,7 @@ names the program for /v1/programs/{id}/abort."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,9 +59,10 @@ async def run(request: web.Request) -> web.StreamResponse:
             raise InvalidRequest("arguments", f"got {len(asked.arguments)} items, {wanted}")
         if asked.program_id is not None and not SAFE_ID.fullmatch(asked.program_id):
             raise InvalidRequest("program_id", "wanted 1 to 128 letters, digits, '.', '_', ':' and '-'")
+        plan = await asyncio.to_thread(ProgramPlan.read, asked.plan)  # a second for the longest; others go on meanwhile
         events = service.run_program(
             asked.program_id or new_id(),
-            ProgramPlan.read(asked.plan),
+            plan,
             asked.arguments,
             stream=asked.stream and not asked.whole_outputs,
             salt=asked.cache_salt,
