@@ -16,6 +16,7 @@ from .errors import InvalidRequest
 MAX_STOPS = 64
 MAX_PATTERN = 1024  # characters of a stop pattern
 MAX_CHOICES = 128
+_NOT_YET = ("ebnf", "structural_tag")
 MAX_TOP_LOGPROBS = 128
 
 
@@ -84,6 +85,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         """From JSON-like values: a single string for `stop`, None for a default, string keys in `logit_bias`."""
         values: dict[str, Any] = {}
         for name, value in fields.items():
+            if name in _NOT_YET and value is not None:
+                raise InvalidRequest(name, "this engine has no such constraint yet; use regex or json_schema")
             if name not in cls.__struct_fields__:
                 raise InvalidRequest(name, f"unknown sampling field; known are {', '.join(cls.__struct_fields__)}")
             if value is None:

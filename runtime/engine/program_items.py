@@ -25,7 +25,8 @@ class RunningProgram:
 class Item:
     """One set of arguments on its way through the plan."""
 
-    def __init__(self, program: RunningProgram, index: int, cache: Announcements) -> None:
+    def __init__(self, program: RunningProgram, index: int, cache: Announcements, age: int) -> None:
+        self.age = age  # younger items have larger ones
         self.uses = ItemUses(cache, (program.call_id, index), program.plan, program.namespace)
         self.program, self.plan, self.index = program, program.plan, index
         self.arguments = program.items[index]
@@ -33,12 +34,29 @@ class Item:
         self.open: set[int] = set()  # nodes that are ready or running
         self.running: dict[int, RunningNode] = {}
         self.dropped: set[int] = set()
-        self.ends: dict[int, PromptText] = {}  # of nodes that are done: their text, their output included
-        self.texts: dict[int, list[str]] = {}  # what nodes that are done have put out
+        self.ended: set[int] = set()  # nodes that are done
+        self.texts: dict[int, list[str]] = {}  # what they have put out
+        self.outputs: dict[int, tuple[str, list[int] | None]] = {}  # the first of it, and its tokens
+        self.put_off: dict[int, PromptText] = {}  # of nodes that get another turn: their prompts
+        self._ends: dict[int, PromptText] = {}  # their texts, output included, while nodes that go on from them wait
+        self._num_waiting = [len(followers) for followers in self.plan.followers]
+
+    def done(self, node: int, end: PromptText) -> None:
+        self.ended.add(node)
+        if self._num_waiting[node]:
+            self._ends[node] = end
+
+    def goes_on(self, node: int) -> None:
+        """The node has its prompt, or never will: what it goes on from is kept for the others that do."""
+        after = self.plan.nodes[node].after
+        if after >= 0:
+            self._num_waiting[after] -= 1
+            if not self._num_waiting[after]:
+                self._ends.pop(after, None)
 
     def prompt_of(self, index: int, encoder: TextEncoder) -> PromptText:
         node = self.plan.nodes[index]
-        prompt = self.ends[node.after] if node.after >= 0 else PromptText(encoder)
+        prompt = self._ends[node.after] if node.after >= 0 else PromptText(encoder)
         for piece in node.pieces:
             if isinstance(piece, str):
                 prompt = prompt.with_text(piece)
@@ -46,12 +64,12 @@ class Item:
                 prompt = prompt.with_text(self.arguments[piece.argument])
             else:
                 prompt = self._with_reference(prompt, piece)
+        self.goes_on(index)
         return prompt
 
     def _with_reference(self, prompt: PromptText, piece: Reference) -> PromptText:
         if piece.as_tokens:
-            text, token_ids = self.ends[piece.node].last_output
-            return prompt.with_output(text, token_ids)
+            return prompt.with_output(*self.outputs[piece.node])
         return prompt.with_text(self.texts[piece.node][piece.output])
 
     def news(

@@ -43,6 +43,7 @@ class ItemUses:
         self._begun: set[int] = set()
         self._now = 0  # the farthest start of a node that has begun
         self._announced = False
+        self._num_shared: int | None = None  # counted when it is first asked for
 
     def begun(self, node: int) -> None:
         """Its requests are in the engine's queue, maybe for the second time; or it never will begin."""
@@ -68,7 +69,9 @@ class ItemUses:
             self._waiting[node] = len(self._plan.followers[node])
             self._tokens[node] = _tokens(end)
         elif others_go_on and self._plan.whole:
-            self._cache.retire(_tokens(end), self._num_shared(end), self._namespace)
+            if self._num_shared is None:
+                self._num_shared = self._count_shared(end)
+            self._cache.retire(_tokens(end), self._num_shared, self._namespace)
         self._announce()
 
     def over(self) -> None:
@@ -85,7 +88,7 @@ class ItemUses:
         """Of those that go on from it and have not begun: they begin in this order."""
         return self._plan.follower_starts[node][-self._waiting[node]]
 
-    def _num_shared(self, end: PromptText) -> int:
+    def _count_shared(self, end: PromptText) -> int:
         """Tokens with which other runs of the program begin too: those of its first text, up to an argument."""
         first = self._plan.nodes[0].pieces[:1]
         return len(end.encoder.encode(first[0])) if first and isinstance(first[0], str) else 0

@@ -76,9 +76,10 @@ class ProgramRunner:
         self._max_requests = max(1, max_requests)
         self._programs: dict[int, RunningProgram] = {}
         self._new_id, self._cache = new_id, cache
-        self._serving: set[int] = set()  # ids of the requests that are under way
-        self._ready: list[tuple[int, int, Item, int]] = []  # heap: (-calls still to come, age, item, node)
-        self._ages = itertools.count()  # no two entries of the heap have one age
+        self._serving: dict[int, int] = {}  # requests under way: id -> how many places in the queue one may take
+        self._load = 0  # places in all
+        self._ready: list[tuple[int, int, int, Item, int]] = []  # heap: (item's age, -calls to come, age, item, node)
+        self._ages = itertools.count()  # of items and of entries of the heap: no two are equal
         self._startable: dict[int, RunningProgram] = {}  # those that may have items to begin; the next to do so first
         self._later = later
         self._starting = False
@@ -120,11 +121,11 @@ class ProgramRunner:
             return
         self._full = False
         if isinstance(news, Failed):
-            self._serving.discard(news.request_id)
+            self._served(news.request_id)
             self._request_failed(item, running, news.kind, news.args)
         else:
             if news.finish_reason is not None:
-                self._serving.discard(news.request_id)
+                self._served(news.request_id)
             running.take(number, news)
             self._emit([item.news(running, output=number, delta=news)])
             if running.done:
@@ -139,7 +140,7 @@ class ProgramRunner:
         """The choices' scores: number 0 after the prompt, 1 with nothing before them."""
         if message.request_id not in self._serving:
             return
-        self._serving.discard(message.request_id)
+        self._served(message.request_id)
         self._full = False
         if isinstance(result, Error):
             self._request_failed(item, running, *describe_error(result))
@@ -157,6 +158,7 @@ class ProgramRunner:
         self._abort_requests(running)
         if kind == "EngineOverloaded" and self._serving:
             del item.running[running.node]
+            item.put_off[running.node] = running.prompt
             self._make_ready(item, running.node)
             self._full = True
         else:
@@ -193,7 +195,7 @@ class ProgramRunner:
             return True
         self._startable[program.call_id] = program
         index = program.waiting.popleft()
-        item = program.active[index] = Item(program, index, self._cache)
+        item = program.active[index] = Item(program, index, self._cache, next(self._ages))
         self._left -= 1 + len(program.plan.nodes) // PORTION
         for node, num_needs in enumerate(program.plan.num_needs):
             if not num_needs:
@@ -208,7 +210,7 @@ class ProgramRunner:
             node = ready.pop()
             if item.plan.nodes[node].kind != "text":
                 item.open.add(node)
-                heapq.heappush(self._ready, (-item.plan.remaining[node], next(self._ages), item, node))
+                heapq.heappush(self._ready, (item.age, -item.plan.remaining[node], next(self._ages), item, node))
                 continue
             try:
                 end = item.prompt_of(node, self._encoder)
@@ -216,7 +218,7 @@ class ProgramRunner:
             except Error as error:
                 self._tell_failure(item, node, *describe_error(error))
             else:
-                item.ends[node] = end
+                item.done(node, end)
                 ready += reversed(self._unlocked(item, node))
 
     def _unlocked(self, item: Item, node: int) -> list[int]:
@@ -230,9 +232,9 @@ class ProgramRunner:
 
     def _start_node(self) -> bool:
         """Turn the first ready node into requests; False: none is ready, or there is no room."""
-        if not self._ready or self._full or len(self._serving) >= self._max_requests:
+        if not self._ready or self._full or self._load >= self._max_requests:
             return False
-        _, _, item, node = heapq.heappop(self._ready)
+        _, _, _, item, node = heapq.heappop(self._ready)
         if node not in item.dropped:
             try:
                 self._begin(item, node)
@@ -241,7 +243,8 @@ class ProgramRunner:
         return True
 
     def _begin(self, item: Item, index: int) -> None:
-        node, prompt = item.plan.nodes[index], item.prompt_of(index, self._encoder)
+        node = item.plan.nodes[index]
+        prompt = item.put_off.pop(index, None) or item.prompt_of(index, self._encoder)
         self._left -= 1 + (prompt.num_open_characters + sum(map(len, node.choices))) // TEXT_OF_ONE
         ids = prompt.token_ids()
         running = RunningNode(index, node, prompt)
@@ -258,7 +261,7 @@ class ProgramRunner:
         calls = [self._call_of(item, node, output).fitted(ids, self._info) for output in range(node.sampling.n)]
         submits = [call.submit(self._new_id(), ids, 0) for call in calls]
         running.outputs = [GrowingOutput() for _ in submits]
-        self._serve(running, [submit.request_id for submit in submits])
+        self._serve(running, [submit.request_id for submit in submits], 1)
         for number, submit in enumerate(submits):
             if submit.request_id in self._serving:  # the first may have failed, and its node with it
                 self._requests.submit(submit, partial(self._hear, item, running, number))
@@ -272,14 +275,18 @@ class ProgramRunner:
         salt = item.program.namespace.decode()
         messages = [scoring(self._new_id(), head, tails, self._info, salt) for head in heads]
         running.scores = [None for _ in messages]
-        self._serve(running, [message.request_id for message in messages])
+        self._serve(running, [message.request_id for message in messages], len(node.choices))
         for number, message in enumerate(messages):
             if message.request_id in self._serving:
                 self._requests.score(message, partial(self._hear_scores, item, running, number, message))
 
-    def _serve(self, running: RunningNode, request_ids: list[int]) -> None:
+    def _serve(self, running: RunningNode, request_ids: list[int], num_places: int) -> None:
         running.request_ids = request_ids
-        self._serving.update(request_ids)
+        self._serving.update(dict.fromkeys(request_ids, num_places))
+        self._load += num_places * len(request_ids)
+
+    def _served(self, request_id: int) -> None:
+        self._load -= self._serving.pop(request_id)
 
     def _call_of(self, item: Item, node: PlanNode, output: int) -> Call:
         """Each of n outputs is a request by itself, with the next seed."""
@@ -315,10 +322,12 @@ class ProgramRunner:
 
     def _end_node(self, item: Item, running: RunningNode, text: str, kept: list[int] | None) -> None:
         node = running.node
-        item.ends[node] = running.prompt.with_output(text, kept)
+        end = running.prompt.with_output(text, kept)
+        item.outputs[node] = text, kept
+        item.done(node, end)
         del item.running[node]
         item.open.discard(node)
-        item.uses.ended(node, item.ends[node], others_go_on=bool(item.open) or bool(item.plan.dependents[node]))
+        item.uses.ended(node, end, others_go_on=bool(item.open) or bool(item.plan.dependents[node]))
         for dependent in self._unlocked(item, node):
             self._make_ready(item, dependent)
         self._end_if_done(item)
@@ -337,7 +346,7 @@ class ProgramRunner:
     def _drop(self, item: Item, nodes: range | list[int]) -> None:
         """These nodes are not wanted any more; an entry of theirs in the heap is passed over when it comes up."""
         for node in nodes:
-            if node in item.ends or node in item.dropped:
+            if node in item.ended or node in item.dropped:
                 continue
             item.dropped.add(node)
             item.open.discard(node)
@@ -345,11 +354,12 @@ class ProgramRunner:
                 self._abort_requests(running)
             else:
                 item.uses.begun(node)
+                item.goes_on(node)
 
     def _abort_requests(self, running: RunningNode) -> None:
         for request_id in running.request_ids:
             if request_id in self._serving:
-                self._serving.discard(request_id)
+                self._served(request_id)
                 self._requests.abort(request_id)
 
     def _end_if_done(self, item: Item) -> None:

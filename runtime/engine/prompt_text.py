@@ -69,7 +69,7 @@ class PromptText:
     Text that follows text is one part with it and tokenised with it; an output is a part of its own, with its tokens
     where they spell exactly its text.  An output that is empty is no part at all."""
 
-    __slots__ = ("_digest", "_first_is_text", "_ids", "_tail", "encoder", "last_output", "num_open_characters")
+    __slots__ = ("_digest", "_first_is_text", "_ids", "_tail", "encoder", "num_open_characters")
 
     def __init__(self, encoder: TextEncoder) -> None:
         self.encoder = encoder
@@ -78,7 +78,6 @@ class PromptText:
         self.num_open_characters = 0  # of that text, which token_ids has to tokenise
         self._first_is_text: bool | None = None  # None: there is no part yet
         self._digest: Any = blake2b(digest_size=16)  # of the parts that are complete
-        self.last_output: tuple[str, list[int] | None] = ("", None)
 
     def with_text(self, text: str) -> PromptText:
         if not text:
@@ -92,10 +91,9 @@ class PromptText:
 
     def with_output(self, text: str, token_ids: list[int] | None) -> PromptText:
         """Raises InvalidRequest where the text before is longer than any context."""
-        grown = self._copy()
-        grown.last_output = text, token_ids
         if not text:
-            return grown
+            return self
+        grown = self._copy()
         if tail := self._open_text():
             grown._ids = self._ids + self.encoder.encode(tail)
             grown._digest.update(_text_part(tail))
@@ -138,7 +136,7 @@ class PromptText:
         copy = PromptText.__new__(PromptText)
         copy.encoder, copy._ids, copy._tail = self.encoder, self._ids, self._tail
         copy._first_is_text, copy._digest = self._first_is_text, self._digest.copy()
-        copy.last_output, copy.num_open_characters = self.last_output, self.num_open_characters
+        copy.num_open_characters = self.num_open_characters
         return copy
 
 

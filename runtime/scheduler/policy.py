@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..config import Policy
 from ..request import Request
 
-MAX_PASSED_OVER = 256  # steps after which a waiting request goes before every younger one, whatever the policy
+MAX_PASSED_OVER = 64  # steps after which a waiting request goes before every younger one, whatever the policy
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,11 +104,15 @@ class Service:
         return False
 
     def abort(self, client_id: str | None) -> int:
-        """Abort the requests a client knows by this id, or all (None); how many. Unknown ids are no error."""
+        """Abort the requests and the program a client knows by this id, or all (None); how many. Unknown ids are no
+        error."""
         found = [live for live, known_as in self._live.items() if client_id in (None, known_as, live)]
         for request_id in found:
             self.engine.abort(request_id)
-        return len(found)
+        programs = [call for known_as, call in self._programs.items() if client_id in (None, known_as)]
+        for call in programs:
+            call.abort()
+        return len(found) + len(programs)
 
     def is_live(self, request_id: str) -> bool:
         return request_id in self._live

@@ -196,6 +196,7 @@ class Rig:
         assert not runner._programs
         assert not runner._startable
         assert not runner._serving
+        assert runner._load == 0
         assert not self.cache.owners
         assert not self.running
         runner._start()  # entries of dropped nodes are passed over
@@ -576,4 +577,35 @@ def test_whatever_fails_or_is_ended_in_whatever_order_nothing_is_left(
     assert sorted(rig.over) == [0, 1, 2]
     for news in rig.news[-1:]:
         assert news.node == -1
+    rig.check_empty()
+
+
+def test_an_older_program_goes_before_a_younger_one_with_a_longer_chain() -> None:
+    rig = Rig(room=1)
+    rig.run(gen("first"), gen("second"))
+    rig.run(gen("long"), gen("longer", after=0), gen("longest", after=1), call=2)
+    rig.end("first")
+    assert rig.prompts == ["second"]
+    rig.end("second")
+    assert rig.prompts == ["long"]
+
+
+def test_a_select_takes_as_much_room_as_it_has_choices() -> None:
+    rig = Rig(room=3)
+    rig.run({"kind": "select", "pieces": ["pick"], "choices": ["a", "b", "c"]}, gen("other"))
+    assert rig.prompts == ["pick"]
+    rig.end("pick")
+    assert rig.prompts == ["other"]
+
+
+def test_the_text_of_a_node_is_kept_only_while_others_will_go_on_from_it() -> None:
+    rig = Rig()
+    rig.run(gen("a"), gen("b", after=0), gen("c", after=1))
+    (program,) = rig.runner._programs.values()
+    (item,) = program.active.values()
+    rig.end("a", "1")
+    assert not item._ends  # what goes on from it has begun
+    rig.end("a1b", "2")
+    assert not item._ends
+    rig.end("a1b2c")
     rig.check_empty()

@@ -50,7 +50,6 @@ def test_a_prompt_in_pieces_is_the_prompt_in_parts(
         else:  # an output, whose tokens spell its text or don't
             ids = prompts.tokenizer.encode(piece) if kind == "spelled" else None
             added = grown.with_output(piece, ids)
-            assert added.last_output == (piece, ids)
             text.add_generated(piece, tuple(ids) if ids is not None else None)
         assert (grown.token_ids(), grown.digest()) == before  # it never changes
         grown = added
