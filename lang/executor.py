@@ -313,7 +313,7 @@ class Branch:
                 else:
                     try:
                         coroutine: Coroutine[Any, Any, None] | None = operation.perform(self)
-                    except Exception as error:
+                    except BaseException as error:
                         self._failed_at(operation, error)
                     else:
                         if coroutine is not None:
@@ -344,7 +344,9 @@ class Branch:
                     await within(seconds, coroutine, node)
             except asyncio.CancelledError:
                 operation.abandon(self._failed(ProgramCancelled("the program was cancelled")))
-            except Exception as error:
+            except GeneratorExit:  # the loop itself is gone
+                raise
+            except BaseException as error:  # SystemExit, or pytest.fail in a script: somebody waits for this one too
                 self._failed_at(operation, error)
             finally:
                 self.node, self._interruptible = None, False
@@ -358,7 +360,7 @@ class Branch:
         self._inbox[self._num_done] = None
         self._num_done += 1
 
-    def _failed_at(self, operation: Operation, error: Exception) -> None:
+    def _failed_at(self, operation: Operation, error: BaseException) -> None:
         node = operation.node
         if not isinstance(error, ProgramError) and node is not None:
             error = GenerationError(node, error)
