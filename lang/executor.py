@@ -96,6 +96,7 @@ class Run:
         "_num_requests",
         "ahead",
         "backend",
+        "cancelled",
         "capabilities",
         "disturbed",
         "events",
@@ -119,6 +120,7 @@ class Run:
         self.limits: Capabilities | None = None if self.capabilities == EVERYTHING else self.capabilities
         self.requests = admitted(backend)  # its calls that make work
         self.tells_places: bool = getattr(backend, "wants_places", False)
+        self.cancelled: str | None = None  # why
         self.disturbed = False  # something has failed, or somebody wants it to end
         self._branches: list[weakref.ref[Branch]] = []  # by order of birth
         self._most_branches = 16  # before those that are gone are taken out
@@ -144,7 +146,7 @@ class Run:
 
     def cancel(self, why: str) -> None:
         """Any thread: end all branches, and the runs that this program has started in its code."""
-        self.disturbed = True
+        self.cancelled, self.disturbed = self.cancelled or why, True
         loop_thread().post(lambda: self.end(lambda branch: ProgramCancelled(why)))
 
     def takes_along(self, inner: Run) -> None:
