@@ -106,7 +106,8 @@ class Call:
         if error is not None:
             shared = self.state._shared
             ended_from_outside = not isinstance(error, Exception)  # GreenletExit, KeyboardInterrupt, CancelledError
-            shared.body_error = ProgramCancelled("the program was abandoned") if ended_from_outside else error
+            why = self.run.cancelled or "the program was abandoned"
+            shared.body_error = ProgramCancelled(why) if ended_from_outside else error
             shared.closed = f"program {self._program.name!r} has failed"
             self.run.cancel(f"program {self._program.name!r} raised {type(error).__name__}")
         if self._before is not None:

@@ -23,6 +23,9 @@
       BackendTimeout                 no answer in time
     InvalidOutput (ValueError)       what gen(type=...) got is no value of that type; the cause of a GenerationError
 
+All of them can be pickled, as programs in a pool of processes need: the text stays as it is, and None stands for an
+attribute that another process may not know, such as a node, or the states of a batch.
+
 Imports nothing but nodes' source lines; no error here needs a model to be understood."""
 
 from __future__ import annotations
@@ -83,8 +86,36 @@ else:
             return self
 
 
+def _rebuilt(kind: type[Exception], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> Exception:
+    """A pickled error, read again: as it was, its __init__ not asked."""
+    maker = super(ProgramErrors, kind) if issubclass(kind, ProgramErrors) else kind
+    error: Exception = maker.__new__(kind, *args)
+    error.args = args
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
+def _travels(value: object) -> bool:
+    """Other values, a node or a user's own exception, may be of classes that no other process can make."""
+    if isinstance(value, (ProgramError, BackendError, InvalidOutput)):
+        return True
+    if isinstance(value, BaseException):
+        return type(value).__module__ == "builtins" and all(map(_travels, value.args))
+    if isinstance(value, tuple):
+        return all(map(_travels, value))
+    return value is None or type(value) in (str, int, float, bool) or type(value).__name__ == "SourceLine"
+
+
+def _attributes(error: Exception) -> dict[str, Any]:
+    return {name: value if _travels(value) else None for name, value in vars(error).items()}
+
+
 class ProgramError(Exception):
     """Root of what forktree.lang raises on purpose; its text is complete without the traceback."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, _attributes(self))
 
 
 class ArgumentError(ProgramError, TypeError):
@@ -171,10 +202,7 @@ class DeadlineExceeded(ProgramError, TimeoutError):
     def __init__(self, message: str, node: Node | None = None) -> None:
         super().__init__(message)
         self.node = node
-
-    @property
-    def source(self) -> SourceLine | None:
-        return self.node.source if self.node is not None else None
+        self.source: SourceLine | None = node.source if node is not None else None
 
 
 class GenerationError(ProgramError):
@@ -189,9 +217,7 @@ class GenerationError(ProgramError):
             cause.__traceback__, cause.__suppress_context__ = None, True
         self.__cause__ = cause
 
-    @property
-    def source(self) -> SourceLine:
-        return self.node.source
+        self.source: SourceLine = node.source
 
 
 _Errors = TypeVar("_Errors", bound="ProgramErrors")
@@ -218,6 +244,13 @@ class ProgramErrors(ProgramError, _Group):
 
     def __str__(self) -> str:
         return self.message  # complete as it is: ExceptionGroup would add how many there are
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = [each if _travels(each) else ProgramError(_one_line(each)) for each in self.exceptions]
+        attributes = {**_attributes(self), "errors": dict(zip(self.errors, kept, strict=True))}
+        attributes.pop("message", None)  # where Python has no groups; its maker knows these from the args
+        attributes.pop("exceptions", None)
+        return _rebuilt, (type(self), (self.message, tuple(kept)), attributes)
 
 
 class BranchErrors(ProgramErrors):
@@ -289,6 +322,9 @@ class InvalidOutput(ValueError):
         cut = f"cut off after {cut_after} tokens (see max_tokens), " if cut_after is not None else ""
         super().__init__(f"the output is {cut}no {name}: {reason}\nIt was: {_shortened(text)}")
         self.text, self.wanted, self.cut_after = text, wanted, cut_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, _attributes(self))
 
 
 def _shortened(text: str) -> str:

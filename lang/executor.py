@@ -96,6 +96,7 @@ class Run:
         "_num_requests",
         "ahead",
         "backend",
+        "cancelled",
         "capabilities",
         "disturbed",
         "events",
@@ -119,6 +120,7 @@ class Run:
         self.limits: Capabilities | None = None if self.capabilities == EVERYTHING else self.capabilities
         self.requests = admitted(backend)  # its calls that make work
         self.tells_places: bool = getattr(backend, "wants_places", False)
+        self.cancelled: str | None = None  # why
         self.disturbed = False  # something has failed, or somebody wants it to end
         self._branches: list[weakref.ref[Branch]] = []  # by order of birth
         self._most_branches = 16  # before those that are gone are taken out
@@ -144,7 +146,7 @@ class Run:
 
     def cancel(self, why: str) -> None:
         """Any thread: end all branches, and the runs that this program has started in its code."""
-        self.disturbed = True
+        self.cancelled, self.disturbed = self.cancelled or why, True
         loop_thread().post(lambda: self.end(lambda branch: ProgramCancelled(why)))
 
     def takes_along(self, inner: Run) -> None:
@@ -313,7 +315,7 @@ class Branch:
                 else:
                     try:
                         coroutine: Coroutine[Any, Any, None] | None = operation.perform(self)
-                    except Exception as error:
+                    except BaseException as error:
                         self._failed_at(operation, error)
                     else:
                         if coroutine is not None:
@@ -344,7 +346,9 @@ class Branch:
                     await within(seconds, coroutine, node)
             except asyncio.CancelledError:
                 operation.abandon(self._failed(ProgramCancelled("the program was cancelled")))
-            except Exception as error:
+            except GeneratorExit:  # the loop itself is gone
+                raise
+            except BaseException as error:  # SystemExit, or pytest.fail in a script: somebody waits for this one too
                 self._failed_at(operation, error)
             finally:
                 self.node, self._interruptible = None, False
@@ -358,7 +362,7 @@ class Branch:
         self._inbox[self._num_done] = None
         self._num_done += 1
 
-    def _failed_at(self, operation: Operation, error: Exception) -> None:
+    def _failed_at(self, operation: Operation, error: BaseException) -> None:
         node = operation.node
         if not isinstance(error, ProgramError) and node is not None:
             error = GenerationError(node, error)

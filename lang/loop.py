@@ -75,6 +75,8 @@ class LoopThread:
             except asyncio.CancelledError:
                 promise.fail(ProgramCancelled("the call was cancelled"))
                 raise
+            except BaseException as error:  # SystemExit, for one: whoever waits is told, and the loop goes on
+                promise.fail(error)
 
         self.spawn(run())
 
@@ -103,7 +105,15 @@ class LoopThread:
     @staticmethod
     def _run(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        loop.run_forever()
+        while True:
+            try:
+                loop.run_forever()
+            except (
+                SystemExit,
+                KeyboardInterrupt,
+            ):  # of one task, which has kept it: asyncio lets these two out as well
+                continue
+            return
 
     def _run_inbox(self) -> None:
         self._scheduled = False  # first: who posts from here on wakes the loop again

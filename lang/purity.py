@@ -65,12 +65,22 @@ def is_plain_data(value: Any, depth: int = 0) -> bool:
     if depth > _DEEPEST:
         return False
     if issubclass(type(value), enum.Enum):
-        return is_plain_data(value.value, depth + 1)
+        return _has_no_code(type(value)) and is_plain_data(value.value, depth + 1)
     if type(value) in (list, tuple, set, frozenset):
         return all(is_plain_data(each, depth + 1) for each in value)
     if type(value) is dict:
         return all(is_plain_data(each, depth + 1) for pair in value.items() for each in pair)
     return False
+
+
+def _has_no_code(kind: type[enum.Enum]) -> bool:
+    """An Enum that only names values: what it does when it is read, compared or made text is Enum's own."""
+    own = [each for base in kind.__mro__ if base.__module__ not in ("builtins", "enum") for each in vars(base).values()]
+    functions = [getattr(each, "__func__", each) for each in own]  # of class and static methods
+    return not any(
+        isinstance(each, property) or (isinstance(each, types.FunctionType) and each.__module__ != "enum")
+        for each in functions
+    )
 
 
 def why_not_foreseeable(func: Callable[..., Any]) -> str | None:
@@ -253,13 +263,14 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         owner = self._owner(node)
-        if _is_a(owner, types.ModuleType):
+        if isinstance(node.ctx, ast.Store):
+            self._refuse(node, f"it sets an attribute, .{node.attr}")
+        elif _is_a(owner, types.ModuleType):
             self._check_member(node, owner)
         elif _is_a(owner, type):
-            if not (issubclass(owner, enum.Enum) and node.attr in owner.__members__):
+            member = owner.__members__.get(node.attr) if issubclass(owner, enum.Enum) else None
+            if member is None or not is_plain_data(member):
                 self._refuse(node, f"it uses {owner.__name__}.{node.attr}")
-        elif isinstance(node.ctx, ast.Store):
-            self._refuse(node, f"it sets an attribute, .{node.attr}")
         elif _is_a(owner, types.FunctionType) or _is_program(owner):
             self._refuse(node, f"it uses .{node.attr} of a function")
         elif node.attr.startswith("_") or node.attr in _CHANGING:

@@ -73,6 +73,7 @@ def trace_function(
     kind = AsyncState if inspect.iscoroutinefunction(func) else ProgramState
     state = kind(Shared(tracer.root, {}, RoleTracker()))
     token = ends_seen.set(tracer.ends)
+    failure: Exception | None = None
     try:
         returned = func(state, *args, **kwargs)
         if inspect.iscoroutine(returned):
@@ -80,10 +81,11 @@ def trace_function(
     except TraceEnds:
         pass  # it is the first of tracer.ends, or follows from it
     except Exception as error:
-        if not tracer.ends:
-            tracer.ends.append(TraceEnds(tracer.placeholders.shown(_of_error(error)), _line_of(error, func)))
+        failure = error
     finally:
         ends_seen.reset(token)
+    if failure is not None and not tracer.ends:
+        tracer.ends.append(TraceEnds(tracer.placeholders.shown(_of_error(failure)), _line_of(failure, func)))
     return tracer.graph(tuple(each.name for each in own if each.name in tracer.left_open))
 
 
@@ -122,8 +124,12 @@ def _finish_coroutine(coroutine: Any) -> None:
 
 
 def _of_error(error: Exception) -> str:
-    said = str(error).splitlines()[0] if str(error) else ""
-    return f"it raised {type(error).__name__}" + (f": {said}" if said else "")
+    """Its text may be, or hold, a placeholder, which refuses what any other text allows."""
+    try:
+        lines = str.splitlines(str(error))
+    except (Exception, TraceEnds):
+        lines = []
+    return f"it raised {type(error).__name__}" + (f": {lines[0]}" if lines else "")
 
 
 def _line_of(error: Exception, func: Callable[..., Any]) -> SourceLine:

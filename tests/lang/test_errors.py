@@ -252,3 +252,62 @@ def test_the_error_tree_is_the_one_that_is_documented() -> None:
     assert issubclass(ft.GenerationError, ft.ProgramError)
     assert issubclass(ft.RequestRefused, ft.BackendError)
     assert not issubclass(ft.BackendError, ft.ProgramError)
+
+
+class Raises(ScriptedBackend):
+    """Every call of it raises this."""
+
+    error: BaseException
+
+    async def generate(self, request: Any) -> Any:
+        raise self.error
+        yield
+
+    async def score(self, prompt: Any, continuations: Any) -> Any:
+        raise self.error
+
+    async def commit(self, prompt: Any) -> None:
+        raise self.error
+
+    async def model_info(self) -> Any:
+        raise self.error
+
+
+def generates(s: ft.ProgramState) -> None:
+    s += ft.gen("x")
+
+
+def generates_several(s: ft.ProgramState) -> None:
+    s += ft.gen("x", n=2)
+
+
+def generates_in_time(s: ft.ProgramState) -> None:
+    s += ft.gen("x", timeout=50)
+
+
+def selects(s: ft.ProgramState) -> None:
+    s += ft.select("x", ["a", "b"])
+
+
+def forks(s: ft.ProgramState) -> None:
+    s += "text"
+    branches = s.fork(2)
+    branches.join()
+
+
+def begins_a_role(s: ft.ProgramState) -> None:
+    s += ft.user("hi")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), pytest.fail.Exception("no")], ids=repr)
+@pytest.mark.parametrize(
+    "func", [generates, generates_several, generates_in_time, selects, forks, begins_a_role], ids=lambda f: f.__name__
+)
+def test_what_a_backend_raises_is_told_even_if_it_is_no_exception(func: Any, error: BaseException) -> None:
+    """pytest.fail in a script, for one: it went past the loop, and the test waited for ever."""
+    backend = Raises()
+    backend.error = error
+    with pytest.raises(ft.GenerationError) as caught:
+        ft.function(func).run(backend=backend)
+    assert caught.value.cause is error
+    assert ft.function(generates).run(backend=ScriptedBackend("fine"))["x"] == "fine"  # the loop goes on for others

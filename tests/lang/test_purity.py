@@ -38,6 +38,25 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class Loud(enum.Enum):
+    """It looks like a name for a text."""
+
+    RED = "red"
+
+    def __format__(self, spec: str) -> str:
+        seen.append("red")
+        return "red"
+
+
+class Counting(str, enum.Enum):
+    RED = "red"
+
+    @property
+    def label(self) -> str:
+        seen.append("red")
+        return "red"
+
+
 class Answer:
     """A type for gen, a class like any other elsewhere."""
 
@@ -680,6 +699,22 @@ def cancels_itself(s: S, q: str) -> None:
     s.cancel()
 
 
+def counts_in_a_module(s: S, q: str) -> None:
+    math.counter = 1  # type: ignore[attr-defined]
+
+
+def counts_on_in_a_module(s: S, q: str) -> None:
+    math.counter += 1  # type: ignore[attr-defined]
+
+
+def shows_a_loud_member(s: S, q: str) -> None:
+    s += f"{Loud.RED}"
+
+
+def reads_a_counting_member(s: S, q: str) -> None:
+    s += Counting.RED.label
+
+
 REFUSED = [
     each
     for name, each in list(globals().items())
@@ -848,3 +883,9 @@ def test_a_program_with_an_argument_that_is_no_plain_data_is_not_foreseen() -> N
     assert seen == ["x"]
     seen.clear()
     assert not backend.calls
+
+
+def test_an_enum_that_has_code_is_no_plain_data() -> None:
+    assert is_plain_data([Colour.RED])
+    assert not is_plain_data([Loud.RED])
+    assert not is_plain_data({"a": Counting.RED})

@@ -239,3 +239,14 @@ def test_an_async_reader_that_is_cancelled_ends_the_program() -> None:
     asyncio.run(main())
     wait_until(lambda: script.num_running == 0)
     assert pieces == ["hi -> "]
+
+
+def test_a_stream_that_is_cancelled_says_by_whom_and_one_that_is_dropped_that_it_was() -> None:
+    script = ScriptedBackend(Reply("abc", hang=True))
+    stream = talk.stream("hi", backend=script)
+    pieces = stream.text_iter()
+    next(pieces)
+    stream.cancel()
+    with pytest.raises(ft.ProgramCancelled, match=r"was cancelled at .*test_streaming\.py"):
+        list(pieces)
+    assert "was cancelled at" in str(stream.error())

@@ -14,6 +14,7 @@ import pytest
 import forktree as ft
 from forktree.lang.graph import PrefixGraph
 from forktree.lang.placeholders import Placeholders, Reference, TracedText, TraceEnds
+from tests.support.program_backend import ProgramsBackend
 
 S = ft.ProgramState
 
@@ -450,3 +451,24 @@ def test_a_run_is_not_affected_by_what_was_traced() -> None:
     state = program.run(backend=ScriptedBackend("out"))
     assert type(state["copy"]) is str
     assert state["copy"] == "out"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, SystemError])
+def test_a_programs_own_error_that_holds_a_generated_text_ends_the_trace_and_nothing_else(
+    error: type[Exception],
+) -> None:
+    """Its text was asked for as any text is, and the placeholder in it refused: the end of the trace came out of the
+    user's run, in place of the run."""
+
+    def program(s: S) -> None:
+        s += "a" + ft.gen("x") + ft.gen("y")
+        raise error(s["x"])
+
+    reason, line = open_at(program)
+    assert reason.startswith(f"it raised {error.__name__}")
+    assert line == 'raise error(s["x"])'
+
+    for may_trace in (True, None):
+        with pytest.raises(error) as caught:
+            ft.function(program, trace=may_trace).run(backend=ProgramsBackend("out"))
+        assert caught.value.args == ("out",)
