@@ -110,6 +110,7 @@ class Call:
             shared.body_error = ProgramCancelled(why) if ended_from_outside else error
             shared.closed = f"program {self._program.name!r} has failed"
             self.run.cancel(f"program {self._program.name!r} raised {type(error).__name__}")
+        self.run.over = f"program {self._program.name!r} has {'failed' if error is not None else 'returned'}"
         if self._before is not None:
             running_run.reset(self._before)
         if self.run.events is not None:

@@ -105,6 +105,7 @@ class Run:
         "model",
         "observed",
         "options",
+        "over",
         "requests",
         "stream",
         "tells_places",
@@ -125,6 +126,7 @@ class Run:
         self._branches: list[weakref.ref[Branch]] = []  # by order of birth
         self._most_branches = 16  # before those that are gone are taken out
         self.observed: dict[tuple[tuple[int, ...], int], Observed] | None = None  # by plan.Position; for explain
+        self.over: str | None = None  # why nothing can be added to any of its branches any more
         self._inner: weakref.WeakSet[Run] | None = None  # started by this program's code; most have none
         self._ended: Callable[[Branch], BaseException] | None = None  # from outside, and with what
         self._num_requests = 0

@@ -84,8 +84,9 @@ class ProgramState(StateReader):
             self._shared.branch.submit(ScopeEnd(begin, self._new_slot(name)))
 
     def _check_open(self) -> None:
-        if self._shared.closed is not None:
-            raise StateClosed(f"nothing can be added at {caller_line()}: {self._shared.closed}")
+        why = self._shared.closed or self._shared.branch.run.over
+        if why is not None:
+            raise StateClosed(f"nothing can be added at {caller_line()}: {why}")
 
     def _write(self, text: str) -> None:
         """Text waits for the next operation to take it along, unless somebody reads along."""

@@ -261,3 +261,19 @@ def test_prompts_keep_generated_tokens_and_merge_constant_text() -> None:
     assert second == ("ab", (ord("x"),), "c")
     assert third == ("ab", (ord("x"),), "c", "y!", "de")  # text where its tokens spell something else
     assert text_of(third) == "abxcy!de"
+
+
+def test_a_branch_that_outlives_its_program_can_be_read_and_nothing_added() -> None:
+    kept: list[ft.ProgramState] = []
+
+    @ft.function
+    def program(s: ft.ProgramState) -> None:
+        s += "x"
+        kept.extend(s.fork(2))
+        kept[0].__iadd__(ft.gen("a"))
+
+    program.run(backend=ScriptedBackend("yes"))
+    assert kept[0]["a"] == "yes"
+    for branch in kept:
+        with pytest.raises(ft.StateClosed, match="program 'program' has returned"):
+            branch += ft.gen("late")
