@@ -4,9 +4,10 @@ gen over HTTP by a client some milliseconds away.
     python -m benchmarks.server_programs [--model DIRECTORY] [--away MILLISECONDS] [--rounds N]
 
 Two programs: a tree of thought (4 branches, 3 levels: 84 gens, 3 on the way from root to leaf) and an agent of 4 steps,
-each of which reads what a tool said.  "Outside the model" is wall time less the time that the engine computed steps,
-divided by the gens of the longest chain, since the others ran beside it.  The distance is added by a proxy that holds
-every byte back for so long, each way."""
+each of which reads what a tool said.  "Outside the model" is wall time less the time that the engine computed steps.
+It is given per gen, and per gen of the longest chain: a client that asks gen by gen spends its way there and back once
+for each of these, since the others go at the same time.  The distance is added by a proxy that holds every byte back
+for so long, each way."""
 
 from __future__ import annotations
 
@@ -192,7 +193,7 @@ def far_away(url: str, delay: float) -> Iterator[str]:
 
 
 def measure(ways: list[Way], workload: Workload, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds outside the model per gen of the longest chain, way by way in turn; the first round is no round."""
+    """Milliseconds outside the model per run, way by way in turn; the first round is not counted."""
     found: dict[str, list[float]] = {way.name: [] for way in ways}
     for number in range(rounds + 1):
         question = f"When may I come to the library, if I ask for the {number}th time?"
@@ -201,9 +202,15 @@ def measure(ways: list[Way], workload: Workload, rounds: int) -> dict[str, list[
             wall, busy, text = way.run(workload, question)
             texts.append(text)
             if number:
-                found[way.name].append((wall - busy) * 1000 / workload.longest_chain)
+                found[way.name].append((wall - busy) * 1000)
         assert all(text in (None, texts[-1]) for text in texts), "the ways gave different texts"
     return found
+
+
+def _columns(ms: list[float], workload: Workload) -> list[str]:
+    median = statistics.median(ms)
+    values = [median, min(ms), max(ms), median / workload.longest_chain, median / workload.num_gens]
+    return [f"{value:.2f}" for value in values]
 
 
 def main() -> None:
@@ -227,10 +234,16 @@ def main() -> None:
         in_process = [measure(local, workload, args.rounds) for workload in WORKLOADS]
     for workload, inside, outside in zip(WORKLOADS, in_process, over_http, strict=True):
         found = {**inside, **outside}
-        rows = [[way, f"{statistics.median(ms):.2f}", f"{min(ms):.2f}", f"{max(ms):.2f}"] for way, ms in found.items()]
+        rows = [[way, *_columns(ms, workload)] for way, ms in found.items()]
         title = f"{workload.name}: {workload.num_gens} gens of {TOKENS} tokens, {workload.longest_chain} in a row"
-        print_table(title, ["way", "ms outside the model, per gen in a row", "min", "max"], rows)
-        figures[workload.name] = {way: round(statistics.median(ms), 2) for way, ms in found.items()}
+        print_table(title, ["way", "ms outside the model", "min", "max", "per gen in a row", "per gen"], rows)
+        figures[workload.name] = {
+            way: {
+                "per_gen_in_a_row_ms": round(statistics.median(ms) / workload.longest_chain, 2),
+                "per_gen_ms": round(statistics.median(ms) / workload.num_gens, 2),
+            }
+            for way, ms in found.items()
+        }
     print_json_line("server_programs", name, f"{args.rounds} rounds, client {args.away:g} ms away", figures)
 
 

@@ -82,6 +82,7 @@ class ProgramRunner:
         self._ages = itertools.count()  # of items and of entries of the heap: no two are equal
         self._startable: dict[int, RunningProgram] = {}  # those that may have items to begin; the next to do so first
         self._later = later
+        self._news: list[EngineMessage] = []  # told together when what brought them about is done
         self._starting = False
         self._left = 0  # of the portion
         self._to_go_on = False  # the next portion is on its way
@@ -109,7 +110,7 @@ class ProgramRunner:
         if (item := program.active.get(index)) is None:
             if node is None and index in program.waiting:
                 program.waiting.remove(index)
-                self._emit([ProgramNews(program.call_id, index, -1)])
+                self._news.append(ProgramNews(program.call_id, index, -1))
                 self._forget_if_over(program)
         elif node is None or node in every:
             self._drop(item, every if node is None else item.plan.with_dependents(node))
@@ -127,7 +128,7 @@ class ProgramRunner:
             if news.finish_reason is not None:
                 self._served(news.request_id)
             running.take(number, news)
-            self._emit([item.news(running, output=number, delta=news)])
+            self._news.append(item.news(running, output=number, delta=news))
             if running.done:
                 first = running.outputs[0]
                 item.texts[running.node] = [output.text for output in running.outputs]
@@ -167,9 +168,17 @@ class ProgramRunner:
     # -- starting -----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Begin items and ready nodes, as far as there is room.  What fails at once comes back here."""
-        if self._starting or self._to_go_on:
+        """Begin items and ready nodes, as far as there is room; then tell all there is.  What fails at once comes back
+        here."""
+        if self._starting:
             return
+        if not self._to_go_on:
+            self._start_portion()
+        news, self._news = self._news, []
+        if news:
+            self._emit(news)
+
+    def _start_portion(self) -> None:
         self._starting, self._left = True, PORTION
         try:
             while self._left > 0 and (self._start_item() or self._start_node()):
@@ -250,7 +259,7 @@ class ProgramRunner:
         running = RunningNode(index, node, prompt)
         item.running[index] = running
         item.uses.begun(index)
-        self._emit([item.news(running)])
+        self._news.append(item.news(running))
         if node.kind == "gen":
             self._start_gen(item, running, ids)
         else:
@@ -316,7 +325,7 @@ class ProgramRunner:
             temperature=node.temperature,
             seed=node.seed,
         )
-        self._emit([item.news(running, scores=choices, alone=alone or None)])
+        self._news.append(item.news(running, scores=choices, alone=alone or None))
         item.texts[running.node] = [node.choices[chosen]]
         self._end_node(item, running, node.choices[chosen], choices[chosen].token_ids)
 
@@ -340,7 +349,7 @@ class ProgramRunner:
         """The node's error is told; what needs it never begins, and the rest of the item goes on."""
         running = item.running.get(node)
         digest = running.digest if running is not None else b""
-        self._emit([ProgramNews(item.program.call_id, item.index, node, digest=digest, error=(kind, list(args)))])
+        self._news.append(ProgramNews(item.program.call_id, item.index, node, digest=digest, error=(kind, list(args))))
         self._drop(item, item.plan.with_dependents(node))
 
     def _drop(self, item: Item, nodes: range | list[int]) -> None:
@@ -368,7 +377,7 @@ class ProgramRunner:
             return
         del program.active[item.index]
         item.uses.over()
-        self._emit([ProgramNews(program.call_id, item.index, -1)])
+        self._news.append(ProgramNews(program.call_id, item.index, -1))
         if program.waiting:
             self._startable[program.call_id] = program
         self._forget_if_over(program)
