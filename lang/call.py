@@ -48,24 +48,16 @@ class Call:
         self.state = (AsyncState if program.is_async else ProgramState).root(run)
 
     def plan_ahead(self) -> None:
-        plan_ahead(self._program, [(self.run, self.arguments)])
+        """With its batch, or by itself."""
+        (self.group or Group(self._program, [self])).plan()
 
     def execute_ahead(self) -> ProgramState:
         self.plan_ahead()
         return self.execute()
 
     async def arun_ahead(self) -> ProgramState:
-        await run_async(self.plan_ahead)  # which may wait for the backend, and then gives way to the loop
-        return await self.arun()
-
-    def execute_in_group(self) -> ProgramState:
-        if self.group is not None:
-            self.group.plan()
-        return self.execute()
-
-    async def arun_in_group(self) -> ProgramState:
-        if self.group is not None and not self.group.is_planned:
-            await run_async(self.group.plan)
+        if self.group is None or not self.group.is_planned:
+            await run_async(self.plan_ahead)  # which may wait for the backend, and then gives way to the loop
         return await self.arun()
 
     def execute(self) -> ProgramState:
@@ -194,9 +186,9 @@ class Group:
 async def arun_all(program: Program, calls: Sequence[Call], limit: int, return_errors: bool) -> list[ProgramState]:
     outcomes: list[Promise | None] = [None] * len(calls)
     if program.is_async:
-        ended = run_coroutines(bodies_of(program, calls, limit, Call.arun_in_group), limit)
+        ended = run_coroutines(bodies_of(program, calls, limit, Call.arun_ahead), limit)
     else:
-        ended = run_many_async(bodies_of(program, calls, limit, Call.execute_in_group), limit)
+        ended = run_many_async(bodies_of(program, calls, limit, Call.execute_ahead), limit)
     async for index, outcome in ended:
         outcomes[index] = outcome
     return states_of(calls, outcomes, return_errors)

@@ -263,7 +263,7 @@ class Program:
         if generator_style:
             return self._generate(calls, limit, return_errors, progress_bar)
         outcomes: list[Promise | None] = [None] * len(calls)
-        ended = run_many(bodies_of(self, calls, limit, Call.execute_in_group), limit)
+        ended = run_many(bodies_of(self, calls, limit, Call.execute_ahead), limit)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             outcomes[index] = outcome
         return states_of(calls, outcomes, return_errors)
@@ -299,14 +299,14 @@ class Program:
             self._in_a_loop(lambda: arun_all(self, calls, len(calls), False), "arun_batch")
             return
         outcomes: list[Promise | None] = [None] * len(calls)
-        for index, outcome in run_many(bodies_of(self, calls, len(calls), Call.execute_in_group), len(calls)):
+        for index, outcome in run_many(bodies_of(self, calls, len(calls), Call.execute_ahead), len(calls)):
             outcomes[index] = outcome
         states_of(calls, outcomes, False)
 
     def _generate(
         self, calls: list[Call], limit: int, return_errors: bool, progress_bar: bool
     ) -> Iterator[ProgramState]:
-        ended = run_many(bodies_of(self, calls, limit, Call.execute_in_group), limit, in_order=True)
+        ended = run_many(bodies_of(self, calls, limit, Call.execute_ahead), limit, in_order=True)
         for index, outcome in progress_of(ended, len(calls), progress_bar):
             if not return_errors:
                 outcome.result()
