@@ -39,20 +39,18 @@ class Item:
         self.outputs: dict[int, tuple[str, list[int] | None]] = {}  # the first of it, and its tokens
         self.put_off: dict[int, PromptText] = {}  # of nodes that get another turn: their prompts
         self._ends: dict[int, PromptText] = {}  # their texts, output included, while nodes that go on from them wait
-        self._num_waiting = [len(followers) for followers in self.plan.followers]
 
     def done(self, node: int, end: PromptText) -> None:
         self.ended.add(node)
-        if self._num_waiting[node]:
+        if self.uses.is_awaited(node):
             self._ends[node] = end
 
-    def goes_on(self, node: int) -> None:
-        """The node has its prompt, or never will: what it goes on from is kept for the others that do."""
+    def begun(self, node: int) -> None:
+        """It has its prompt, or never will: what it goes on from is kept for the others that do."""
+        self.uses.begun(node)
         after = self.plan.nodes[node].after
-        if after >= 0:
-            self._num_waiting[after] -= 1
-            if not self._num_waiting[after]:
-                self._ends.pop(after, None)
+        if after >= 0 and not self.uses.is_awaited(after):
+            self._ends.pop(after, None)
 
     def prompt_of(self, index: int, encoder: TextEncoder) -> PromptText:
         node = self.plan.nodes[index]
@@ -64,7 +62,7 @@ class Item:
                 prompt = prompt.with_text(self.arguments[piece.argument])
             else:
                 prompt = self._with_reference(prompt, piece)
-        self.goes_on(index)
+        self.begun(index)
         return prompt
 
     def _with_reference(self, prompt: PromptText, piece: Reference) -> PromptText:

@@ -38,37 +38,38 @@ class ItemUses:
 
     def __init__(self, cache: Announcements, owner: Hashable, plan: ProgramPlan, namespace: bytes) -> None:
         self._cache, self._owner, self._plan, self._namespace = cache, owner, plan, namespace
-        self._waiting: dict[int, int] = {}  # nodes that are done -> how many that go on from them have not begun
-        self._tokens: dict[int, IntArray] = {}  # of these
+        self._num_waiting = [
+            len(followers) for followers in plan.followers
+        ]  # that go on from a node and have not begun
         self._begun: set[int] = set()
+        self._tokens: dict[int, IntArray] = {}  # of nodes that are done, while such wait
         self._now = 0  # the farthest start of a node that has begun
         self._announced = False
         self._num_shared: int | None = None  # counted when it is first asked for
 
     def begun(self, node: int) -> None:
-        """Its requests are in the engine's queue, maybe for the second time; or it never will begin."""
+        """It has its prompt, or never will; said twice, it counts once."""
         if node in self._begun:
             return
         self._begun.add(node)
         self._now = max(self._now, self._plan.starts[node])
         after = self._plan.nodes[node].after
-        left = self._waiting.get(after, 0) - 1
-        if left > 0:
-            self._waiting[after] = left
-        elif left == 0:
-            del self._waiting[after]
-            self._tokens.pop(after, None)
+        if after >= 0:
+            self._num_waiting[after] -= 1
+            if not self._num_waiting[after]:
+                self._tokens.pop(after, None)
+
+    def is_awaited(self, node: int) -> bool:
+        """Whether nodes that go on from it have yet to begin."""
+        return self._num_waiting[node] > 0
 
     def ended(self, node: int, end: PromptText, *, others_go_on: bool) -> None:
         """others_go_on: the program is not over, so what nobody goes on from is done with."""
         if not self._cache.pages_are_short:
-            if self._plan.followers[node]:
-                self._waiting[node] = len(self._plan.followers[node])
             return
-        if self._plan.followers[node]:
-            self._waiting[node] = len(self._plan.followers[node])
+        if self.is_awaited(node):
             self._tokens[node] = _tokens(end)
-        elif others_go_on and self._plan.whole:
+        elif others_go_on and self._plan.whole and not self._plan.followers[node]:
             if self._num_shared is None:
                 self._num_shared = self._count_shared(end)
             self._cache.retire(_tokens(end), self._num_shared, self._namespace)
@@ -86,7 +87,7 @@ class ItemUses:
 
     def _next_start(self, node: int) -> int:
         """Of those that go on from it and have not begun: they begin in this order."""
-        return self._plan.follower_starts[node][-self._waiting[node]]
+        return self._plan.follower_starts[node][-self._num_waiting[node]]
 
     def _count_shared(self, end: PromptText) -> int:
         """Tokens with which other runs of the program begin too: those of its first text, up to an argument."""

@@ -258,7 +258,6 @@ class ProgramRunner:
         ids = prompt.token_ids()
         running = RunningNode(index, node, prompt)
         item.running[index] = running
-        item.uses.begun(index)
         self._news.append(item.news(running))
         if node.kind == "gen":
             self._start_gen(item, running, ids)
@@ -362,8 +361,7 @@ class ProgramRunner:
             if (running := item.running.pop(node, None)) is not None:
                 self._abort_requests(running)
             else:
-                item.uses.begun(node)
-                item.goes_on(node)
+                item.begun(node)
 
     def _abort_requests(self, running: RunningNode) -> None:
         for request_id in running.request_ids:

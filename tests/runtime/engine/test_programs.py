@@ -609,3 +609,18 @@ def test_the_text_of_a_node_is_kept_only_while_others_will_go_on_from_it() -> No
     assert not item._ends
     rig.end("a1b2c")
     rig.check_empty()
+
+
+def test_a_node_that_is_put_off_and_then_given_up_takes_nothing_from_the_others_beside_it() -> None:
+    """It was counted twice as gone on from its parent, whose text was let go while another node still waited for it."""
+    rig = Rig(room=10)
+    rig.run(gen("a"), gen("b", after=0), gen("slow"), gen({"node": 2}, after=0))
+    rig.full = True  # others fill the engine's queue: b, which may start when a has ended, is put off
+    rig.end("a", "1")
+    rig.runner.abort(AbortProgram(1, 0, 1))
+    rig.full = False
+    rig.end("slow", "2")
+    assert rig.prompts == ["a12"]
+    rig.end("a12")
+    assert rig.over == [0]
+    rig.check_empty()
