@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ..errors import BackendError, BackendUnavailable
-from ..loop import loop_thread
+from .blocking import BlockingServerCalls
 from .http_client import HttpClient, field_of
 from .http_programs import HttpProgramCall
 from .protocol import (
@@ -32,7 +32,7 @@ __all__ = ["ReplyReader", "RuntimeEndpoint", "chat_format_of", "logprob_fields"]
 _OURS = "a forktree server"
 
 
-class RuntimeEndpoint:
+class RuntimeEndpoint(BlockingServerCalls):
     """A Backend that talks to `forktree serve`: ft.set_default_backend(ft.RuntimeEndpoint("http://localhost:30000")).
 
     api_key          sent as a bearer token
@@ -137,23 +137,6 @@ class RuntimeEndpoint:
 
     async def aclose(self) -> None:
         await self._http.aclose()
-
-    # ---- for users
-
-    def get_model_name(self) -> str:
-        info: ModelInfo = loop_thread().call(self.model_info())
-        return info.name
-
-    def get_server_info(self) -> dict[str, Any]:
-        info: dict[str, Any] = loop_thread().call(self.server_info())
-        return info
-
-    def flush_cache(self) -> bool:
-        return bool(loop_thread().call(self.clear_cache()))
-
-    def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
-        loop_thread().call(self.aclose())
 
 
 class ReplyReader:

@@ -12,9 +12,9 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError, BackendError, BackendUnavailable, RequestRefused
-from ..loop import loop_thread
 from ..nodes import caller_line
 from ..waiting import Promise, until_done_async
+from .blocking import BlockingCalls
 from .protocol import (
     EVERYTHING,
     ChatFormat,
@@ -42,7 +42,7 @@ __all__ = ["BackendOnFirstUse", "LocalBackend", "Runtime"]
 _QUEUED_PER_RUNNING = 8  # requests sent to an engine for each that it can run at a time
 
 
-class LocalBackend:
+class LocalBackend(BlockingCalls):
     """A Backend on an Engine that somebody else starts and closes."""
 
     capabilities = EVERYTHING
@@ -120,15 +120,6 @@ class LocalBackend:
 
     async def aclose(self) -> None:
         return None
-
-    # ---- for users
-
-    def flush_cache(self) -> bool:
-        return bool(loop_thread().call(self.clear_cache()))
-
-    def get_server_info(self) -> dict[str, Any]:
-        info: dict[str, Any] = loop_thread().call(self.server_info())
-        return info
 
 
 class LocalProgramCall:

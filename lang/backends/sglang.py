@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ..errors import BackendError, RequestRefused
-from ..loop import loop_thread
+from .blocking import BlockingServerCalls
 from .http import ReplyReader, chat_format_of, logprob_fields
 from .http_client import HttpClient, field_of
 from .protocol import Capabilities, ChatFormat, Chunk, GenerateRequest, ModelInfo, Prompt, SamplingParams, Score
@@ -24,7 +24,7 @@ _TAIL = 8  # tokens of the prompt that a choice may retokenize; more are looked 
 Entries = list[tuple[float | None, int]]  # (log-probability, token id), of consecutive tokens
 
 
-class SGLangEndpoint:
+class SGLangEndpoint(BlockingServerCalls):
     """A Backend on a server started with `python -m sglang.launch_server`: ft.SGLangEndpoint("http://localhost:30000").
 
     chat_format  how roles become text, since such a server does not say: ft.ChatFormat.chatml() for many models.
@@ -131,23 +131,6 @@ class SGLangEndpoint:
 
     async def aclose(self) -> None:
         await self._http.aclose()
-
-    # ---- for users
-
-    def get_model_name(self) -> str:
-        info: ModelInfo = loop_thread().call(self.model_info())
-        return info.name
-
-    def get_server_info(self) -> dict[str, Any]:
-        info: dict[str, Any] = loop_thread().call(self.server_info())
-        return info
-
-    def flush_cache(self) -> bool:
-        return bool(loop_thread().call(self.clear_cache()))
-
-    def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
-        loop_thread().call(self.aclose())
 
     # ---- how
 
