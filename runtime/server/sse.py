@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from aiohttp import web
 
@@ -23,7 +24,6 @@ HEADERS = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",  # nginx would collect the events otherwise
 }
-BUFFER_BYTES = 64 * 1024  # unsent bytes of one client beyond which we wait for it, and in the end cut it off
 
 
 async def stream_events(
@@ -54,26 +54,31 @@ async def stream_events(
             exchange.streamed_error = failure.code
             await send(failure.body())
         await send(b"[DONE]")
-        await response.write_eof()
+        await send.end()
         return response
 
 
 class _Sender:
-    """Writes events; waits only for a client that is far behind, and not for ever."""
+    """Writes events. Each may wait for a client that is far behind, and not for ever."""
 
     def __init__(self, request: web.Request, response: web.StreamResponse, stall_seconds: float) -> None:
         self._request, self._response, self._stall_seconds = request, response, stall_seconds
 
     async def __call__(self, event: bytes) -> None:
+        await self._in_time(self._response.write(b"data: " + event + b"\n\n"))
+
+    async def end(self) -> None:
+        await self._in_time(self._response.write_eof())
+
+    async def _in_time(self, write: Coroutine[Any, Any, None]) -> None:
         transport = self._request.transport
         if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client has left")
-        write = self._response.write(b"data: " + event + b"\n\n")
-        if transport.get_write_buffer_size() < BUFFER_BYTES:
-            await write
-            return
+            write.close()
+            raise ConnectionResetError("the client has left, or was cut off because it did not read")
+        # Whether a write will wait cannot be told beforehand: it may be the one that fills the buffer, or meet one that
+        # has drained in part and not resumed.  So each has its timer, which costs less than a task for each.
+        cut_off = asyncio.get_running_loop().call_later(self._stall_seconds, transport.abort)
         try:
-            await asyncio.wait_for(write, self._stall_seconds)
-        except asyncio.TimeoutError:
-            transport.abort()
-            raise ConnectionResetError("the client does not read") from None
+            await write
+        finally:
+            cut_off.cancel()

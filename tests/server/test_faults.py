@@ -58,11 +58,18 @@ async def test_a_client_that_leaves_its_stream_ends_its_request(path: str, body:
         assert engine.aborted
 
 
-async def test_a_client_that_does_not_read_is_cut_off_and_others_are_not() -> None:
+@pytest.mark.parametrize("id_length", range(1, 60, 6))  # events of other sizes: any write may be the one that waits
+async def test_a_client_that_does_not_read_is_cut_off_and_others_are_not(id_length: int) -> None:
     engine = FakeEngine(context_length=10**7)
     async with serving(engine, stall_seconds=0.1) as client:
         port = int(client.server.address.rsplit(":", 1)[1])
-        body = json.dumps({"text": "x" * 100, "sampling_params": {"max_new_tokens": 10**6}, "stream": True}).encode()
+        asked = {
+            "text": "x" * 100,
+            "sampling_params": {"max_new_tokens": 10**6},
+            "stream": True,
+            "rid": "r" * id_length,
+        }
+        body = json.dumps(asked).encode()
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await until(lambda: engine.running)
