@@ -12,9 +12,11 @@ from .constraint import Constraint
 from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
 
 if TYPE_CHECKING:
-    from .compiler import Compiler, Grammar, check, literals, warmup
+    from .compiler import Compiler, Grammar, warmup
+    from .front_ends import check
     from .matcher import Matcher, fill_masks
     from .python_types import parse_value, schema_of
+    from .spelled import literals
     from .vocabulary import Vocabulary
 
 __all__ = [
@@ -40,9 +42,9 @@ _HOMES = {
     "Grammar": "compiler",
     "Matcher": "matcher",
     "Vocabulary": "vocabulary",
-    "check": "compiler",
+    "check": "front_ends",
     "fill_masks": "matcher",
-    "literals": "compiler",
+    "literals": "spelled",
     "parse_value": "python_types",
     "schema_of": "python_types",
     "warmup": "compiler",

@@ -1,7 +1,7 @@
 """Constraint + Vocabulary -> Grammar: cached by content, bounded in states and seconds, safe to call from any thread.
 
-Here: the cache, the lock of a grammar, warming up.  Not here: what a pattern or a schema means (regex.py,
-json_schema.py), one request's place (matcher.py)."""
+Here: the cache, the lock of a grammar, warming up.  Not here: what a constraint means (front_ends.py), one request's
+place (matcher.py)."""
 
 from __future__ import annotations
 
@@ -14,98 +14,106 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from .automaton import DEAD, START, Automaton
+from . import front_ends
 from .constraint import Constraint
 from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
-from .expressions import ALL_BYTES, Expressions
-from .forced import forced_runs, forced_tokens
-from .limits import CALL_SECONDS, CALL_STEPS, COMPILE_SECONDS, COMPILE_STEPS, TOTAL_STATES, Budget
-from .matcher import TERMINATED, Matcher
-from .regex import compile_regex
+from .expressions import Expressions
+from .forced import MAX_FORCED_BYTES, forced_tokens
+from .limits import CALL_SECONDS, CALL_STEPS, Budget
+from .matcher import Matcher
+from .pda import MAX_BYTES, Configuration, Pushdown
+from .rules import Rules
 from .token_mask import TokenMasks
 from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
 
+MAX_NEXT = 50_000  # tokens whose way from one configuration to the next is remembered, per grammar
+
 
 class Grammar:
     """A compiled constraint over one vocabulary: immutable to its users, shared by all requests.
 
-    What it learns while it is used (states, rows, masks) it keeps; a lock guards that."""
+    What it learns while it is used (states, rows, masks) it keeps; a lock guards that.   start: before the first token"""
 
-    def __init__(self, constraint: Constraint, vocabulary: Vocabulary, *, max_states: int = TOTAL_STATES) -> None:
-        expressions, start = _spelled(constraint, vocabulary)
+    def __init__(self, constraint: Constraint, vocabulary: Vocabulary) -> None:
         self.constraint, self.vocabulary = constraint, vocabulary
-        self._automaton = Automaton(expressions, start, max_states=max_states)
+        self.everything = vocabulary.full_row  # `mask` returns this very object where all ids are allowed
+        self._budget = Budget()
+        rules, node = _spelled(constraint, vocabulary, self._budget)
+        self._automaton = Pushdown(rules)
         self._masks = TokenMasks(self._automaton, vocabulary)
-        self._forced: dict[int, tuple[int, ...]] = {}
+        self._forced: dict[Configuration, tuple[int, ...]] = {}
+        self._remembered = 0
+        self._eos = frozenset(vocabulary.eos_token_ids)
         self._lock = threading.RLock()
-
-    @property
-    def everything(self) -> Int32:
-        """The mask that allows every id; `mask` returns this very object where that is so."""
-        return self.vocabulary.full_row
+        self.start = self._automaton.start(node)
 
     def matcher(self) -> Matcher:
         """A new output, nothing of it generated yet."""
         return Matcher(self)
 
     @property
-    def num_states(self) -> int:
-        return self._automaton.num_states
+    def num_bytes(self) -> int:
+        """Memory that it holds, about."""
+        return self._automaton.num_bytes + self._masks.num_bytes
 
-    def mask(self, state: int, tokens_left: int | None = None) -> Int32:
-        """int32 [num_words], read-only.  What Matcher.fill_mask writes."""
-        if state == TERMINATED:
+    def mask(self, at: Configuration | None, tokens_left: int | None = None) -> Int32:
+        """int32 [num_words], read-only.  What Matcher.fill_mask writes.   at: None after EOS"""
+        if at is None:
             return self.vocabulary.eos_row
+        if tokens_left is None or (at.mask is not None and at.mask.slack + at.cost < tokens_left):
+            if at.mask is not None:
+                return at.mask.row
+            with self._working():
+                return self._masks.mask(at)
         with self._working():
-            return self._masks.mask(state) if tokens_left is None else self._masks.mask_within(state, tokens_left)
+            return self._masks.mask_within(at, tokens_left)
 
-    def after(self, state: int, token_id: int) -> int:
-        """The state after a token; GrammarError if the token is not allowed."""
+    def after(self, at: Configuration, token_id: int) -> Configuration | None:
+        """The configuration after a token, None after EOS; GrammarError if the token is not allowed."""
         if not 0 <= token_id < len(self.vocabulary):
             raise GrammarError(f"{token_id} is no token id; there are {len(self.vocabulary)}")
-        if token_id in self.vocabulary.eos_token_ids:
-            if not self._automaton.accepting[state]:
+        if token_id in self._eos:
+            if not at.accepting:
                 raise GrammarError(f"token {token_id} (end of output) is not allowed: the output is not complete")
-            return TERMINATED
+            return None
         text = self.vocabulary.tokens[token_id]
         if text is None:
             raise GrammarError(f"token {token_id} is a special token: a constraint never allows it")
         with self._working():
-            target = self._automaton.walk(state, text)
-        if target == DEAD:
-            raise GrammarError(f"token {token_id} {text!r} is not allowed here")
-        return target
+            after = self._automaton.advance(at, text)
+            if after is None:
+                raise GrammarError(f"token {token_id} {text!r} is not allowed here")
+            if self._remembered < MAX_NEXT:
+                self._remembered += 1
+                at.next[token_id] = after
+        return after
 
     @contextmanager
     def _working(self) -> Iterator[None]:
         """The lock, and a fresh budget for what one call may explore."""
         with self._lock:
-            budget = self._automaton.expressions.budget
-            budget.place = "the generated text"
-            budget.renew(CALL_STEPS, CALL_SECONDS)
+            self._budget.place = "the generated text"
+            self._budget.renew(CALL_STEPS, CALL_SECONDS)
             yield
 
-    def accepts_at(self, state: int) -> bool:
-        return self._automaton.accepting[state]
-
-    def ends_at(self, state: int) -> bool:
-        if not self._automaton.accepting[state]:
-            return False
+    def tokens_needed(self, at: Configuration) -> int:
         with self._working():
-            return not self._automaton.has_next(state)
+            return self._masks.tokens_needed(at)
 
-    def tokens_needed(self, state: int) -> int:
-        """Tokens that complete the text from here on one shortest way (in bytes), EOS not counted."""
-        with self._working():
-            return self._masks.tokens_needed(state)
+    def forced_bytes(self, at: Configuration) -> bytes:
+        known = at.forced
+        if known is None:
+            with self._working():
+                known = at.forced = self._automaton.forced(at, MAX_FORCED_BYTES)[0]
+        return known
 
-    def forced(self, state: int) -> list[int]:
+    def forced(self, at: Configuration) -> list[int]:
         with self._working():
-            known = self._forced.get(state)
+            known = self._forced.get(at)
             if known is None:
-                known = self._forced[state] = tuple(forced_tokens(self._automaton, self.vocabulary, state))
+                known = self._forced[at] = tuple(forced_tokens(self._automaton, self._masks, self.vocabulary, at))
         return list(known)
 
 
@@ -127,7 +135,7 @@ class Compiler:
         """The grammar of a constraint.  Raises RegexError, SchemaError, GrammarTooComplex."""
         with self._lock:
             known = self._cached.get(constraint)
-            if known is not None and known.num_states < TOTAL_STATES // 2:  # a grammar that has grown old starts again
+            if known is not None and known.num_bytes < MAX_BYTES // 2:  # a grammar that has grown old starts again
                 self._cached.move_to_end(constraint)
                 return known
             future = self._running.get(constraint)
@@ -153,49 +161,22 @@ class Compiler:
         return grammar
 
 
-def check(constraint: Constraint) -> None:
-    """Raise what Compiler.compile would raise, without a vocabulary: RegexError, SchemaError, GrammarTooComplex."""
-    _build(constraint)
-
-
-def literals(constraint: Constraint) -> list[bytes]:
-    """What a constraint spells by itself: the runs of bytes that are forced on the shortest text it allows.
-
-    Raises what check raises."""
-    automaton = Automaton(*_build(constraint))
-    return forced_runs(automaton, START)
-
-
 def warmup() -> None:
     """Compile this package's numba loops or load them from numba's cache on disk: seconds, the first time."""
-    vocabulary = Vocabulary([bytes((b,)) for b in range(256)] + [None], [256])
-    grammar = Grammar(Constraint.regex("ab?"), vocabulary)
-    row = np.zeros(vocabulary.num_words, dtype=np.int32)
-    matcher = grammar.matcher()
-    matcher.fill_mask(row)
-    matcher.fill_mask(row, 1)
+    vocabulary = Vocabulary([bytes((b,)) for b in range(256)] + [b'": "', None], [257])
+    for constraint in (Constraint.regex("ab?"), Constraint.json_schema({"uniqueItems": True, "items": {"type": "string"}})):
+        matcher = Grammar(constraint, vocabulary).matcher()
+        row = np.zeros(vocabulary.num_words, dtype=np.int32)
+        matcher.fill_mask(row)
+        matcher.fill_mask(row, 1)
+        matcher.forced()
+        matcher.tokens_needed()
 
 
-def _spelled(constraint: Constraint, vocabulary: Vocabulary) -> tuple[Expressions, int]:
-    """As `_build`, of those texts only that the vocabulary has the bytes for."""
+def _spelled(constraint: Constraint, vocabulary: Vocabulary, budget: Budget) -> tuple[Rules, int]:
+    """As `front_ends.build`, of those texts only that the vocabulary has the bytes for."""
     try:
-        return _build(constraint, vocabulary.alphabet)
+        return front_ends.build(constraint, Expressions(budget, vocabulary.alphabet))
     except (RegexError, SchemaError):
-        _build(constraint)  # the constraint itself is at fault
+        front_ends.check(constraint)  # the constraint itself is at fault
         raise GrammarError("what the constraint allows cannot be spelled in this vocabulary") from None
-
-
-def _build(constraint: Constraint, alphabet: int = ALL_BYTES) -> tuple[Expressions, int]:
-    """(expressions, the one to match), or the error that the constraint deserves."""
-    budget = Budget(COMPILE_STEPS, COMPILE_SECONDS)
-    expressions = Expressions(budget, alphabet)
-    try:
-        if constraint.kind == "regex":
-            start = compile_regex(constraint.text, expressions)
-        else:
-            from .json_schema import compile_schema
-
-            start = compile_schema(constraint.text, expressions)
-    except RecursionError:
-        raise GrammarTooComplex("is nested too deeply", place=budget.place) from None
-    return expressions, start

@@ -1,4 +1,4 @@
-"""One request's place in a grammar: fill_mask, advance, rollback, forced, finished.
+"""One request's place in a grammar: fill_mask, advance, rollback, forced bytes, tokens needed, finished.
 
 Not here: building masks (token_mask.py), which grammar a request has (the runtime).  A matcher belongs to one thread at
 a time; matchers of one grammar may be used from different threads."""
@@ -11,45 +11,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .automaton import START
-from .errors import GrammarError
+from .errors import GrammarError, GrammarTooComplex
 
 if TYPE_CHECKING:
     from .compiler import Grammar
+    from .pda import Configuration
 
 Int32 = npt.NDArray[np.int32]
-
-TERMINATED = -1  # in the history: EOS was taken
 
 
 class Matcher:
     """Where one output stands.  Grammar.matcher() makes one; tokens move it, rollback takes them back."""
 
+    __slots__ = ("_history", "grammar")
+
     def __init__(self, grammar: Grammar) -> None:
         self.grammar = grammar
-        self._states = [START]  # before the first token, and after each token; TERMINATED after EOS
+        # before the first token, and after each token; None after EOS
+        self._history: list[Configuration | None] = [grammar.start]
 
     @property
     def num_tokens(self) -> int:
         """Tokens taken so far, EOS included."""
-        return len(self._states) - 1
+        return len(self._history) - 1
 
     @property
     def terminated(self) -> bool:
         """EOS was taken."""
-        return self._states[-1] == TERMINATED
+        return self._history[-1] is None
 
     @property
     def complete(self) -> bool:
         """The text so far is a member: the output may end here."""
-        state = self._states[-1]
-        return state == TERMINATED or self.grammar.accepts_at(state)
+        at = self._history[-1]
+        return at is None or at.accepting
 
     @property
     def finished(self) -> bool:
         """Nothing but EOS may follow, or EOS was taken."""
-        state = self._states[-1]
-        return state == TERMINATED or self.grammar.ends_at(state)
+        at = self._history[-1]
+        return at is None or (at.accepting and not len(at.items))
+
+    def mask(self, tokens_left: int | None = None) -> Int32:
+        """int32 [num_words], read-only: what fill_mask writes, without a copy."""
+        return self.grammar.mask(self._history[-1], tokens_left)
 
     def fill_mask(self, row: Int32, tokens_left: int | None = None) -> bool:
         """Write which tokens may come next.  False: all of them, and `row` is untouched.
@@ -60,7 +65,7 @@ class Matcher:
                      after which the text can be completed within the rest are allowed, for as long as there are any
                      (TokenMasks.mask_within says how exact that is).
         Raises GrammarError if no token of the vocabulary can follow, GrammarTooComplex if the budget runs out."""
-        mask = self.grammar.mask(self._states[-1], tokens_left)
+        mask = self.grammar.mask(self._history[-1], tokens_left)
         if mask is self.grammar.everything:
             return False
         row[:] = mask
@@ -68,22 +73,49 @@ class Matcher:
 
     def advance(self, token_id: int) -> None:
         """Take one token.  GrammarError if it is not allowed here, and nothing changes."""
-        state = self._states[-1]
-        if state == TERMINATED:
+        at = self._history[-1]
+        if at is None:
             raise GrammarError(f"token {token_id} after the end of the output")
-        self._states.append(self.grammar.after(state, token_id))
+        after = at.next.get(token_id)
+        self._history.append(self.grammar.after(at, token_id) if after is None else after)
+
+    def try_advance(self, token_id: int) -> bool:
+        """As `advance`; False if the token is not allowed here."""
+        at = self._history[-1]
+        if at is None:
+            return False
+        after = at.next.get(token_id)
+        if after is None:
+            try:
+                after = self.grammar.after(at, token_id)
+            except GrammarTooComplex:
+                raise
+            except GrammarError:
+                return False
+        self._history.append(after)
+        return True
 
     def rollback(self, n: int) -> None:
         """Take back the last `n` tokens, EOS among them if it was one."""
         if not 0 <= n <= self.num_tokens:
             raise GrammarError(f"cannot roll back {n} tokens: {self.num_tokens} were taken")
         if n:
-            del self._states[-n:]
+            del self._history[-n:]
+
+    def forced_bytes(self) -> bytes:
+        """The bytes that must come next; b"" where there is a choice or the text may end."""
+        at = self._history[-1]
+        return b"" if at is None else self.grammar.forced_bytes(at)
 
     def forced(self) -> list[int]:
         """Tokens that must come next, [] if there is a choice; see forced.py for which spelling."""
-        state = self._states[-1]
-        return [] if state == TERMINATED else self.grammar.forced(state)
+        at = self._history[-1]
+        return [] if at is None else self.grammar.forced(at)
+
+    def tokens_needed(self) -> int:
+        """Tokens of a shortest completion, EOS not counted (TokenMasks.tokens_needed says how exact that is)."""
+        at = self._history[-1]
+        return 0 if at is None else self.grammar.tokens_needed(at)
 
 
 def fill_masks(
@@ -99,13 +131,11 @@ def fill_masks(
     returns      per row, False if everything is allowed (that row need not be applied)"""
     constrained = []
     for i, matcher in enumerate(matchers):
-        row = rows[i]
         if matcher is None:
-            row.fill(-1)
+            rows[i].fill(-1)
             constrained.append(False)
             continue
-        some = matcher.fill_mask(row, None if tokens_left is None else tokens_left[i])
-        if not some:
-            row[:] = matcher.grammar.everything
-        constrained.append(some)
+        mask = matcher.mask(None if tokens_left is None else tokens_left[i])
+        rows[i] = mask
+        constrained.append(mask is not matcher.grammar.everything)
     return constrained

@@ -1,8 +1,10 @@
-"""Token masks: which tokens may follow in a state, as int32 words, 1 = allowed.
+"""Token masks: which tokens may come next, as int32 words, 1 = allowed.
 
-A mask is found by one walk of the vocabulary's trie in step with the automaton (after Willard & Louf 2023,
-arXiv:2307.09702, but found when first needed) and kept, shared by all requests of the grammar and by all states that
-differ only in counters too large for a token to notice.  The owner's lock guards it."""
+A mask is found by one walk of the vocabulary's trie through the automaton (after Willard & Louf 2023,
+arXiv:2307.09702, but found when first needed).  Tokens of plain text, most of a vocabulary, are not walked where a
+string accepts them all.  Masks are kept by what the walk could see of a configuration, its *body*: the states and the
+frames that were returned to, not the stack below them; so depth, schema and request share them.  The owner's lock
+guards it."""
 
 from __future__ import annotations
 
@@ -11,141 +13,215 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from .automaton import Automaton
+from . import pda_kernels as kernels
 from .errors import GrammarError
 from .expressions import INFINITE
 from .horizon import Horizon
+from .pda import CALL_FUEL, Configuration, Pushdown
+from .pda_kernels import BITS, FUEL, FURTHEST, LOWEST, SIZE
 from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
-UInt8 = npt.NDArray[np.uint8]
 
-CACHE_BYTES = 64 * 2**20  # masks kept per grammar; the oldest go first
+CACHE_BYTES = 256 * 2**20  # masks kept per automaton; the least recently used go first
+
+
+class MaskRow:
+    """row: int32 [num_words], read-only.  slack: after no allowed token a shortest completion is longer, by more than
+    this many tokens, than as many bytes as one has before it; INFINITE where that is not known."""
+
+    __slots__ = ("row", "slack")
+
+    def __init__(self, row: Int32, slack: int) -> None:
+        self.row, self.slack = row, slack
 
 
 class TokenMasks:
     """The masks of one automaton over one vocabulary."""
 
-    def __init__(self, automaton: Automaton, vocabulary: Vocabulary) -> None:
-        from . import kernels
+    def __init__(self, automaton: Pushdown, vocabulary: Vocabulary) -> None:
+        self.automaton, self.vocabulary = automaton, vocabulary
+        self._horizon = Horizon(automaton.expressions, vocabulary.longest)
+        self._clamps: dict[int, tuple[int, int]] = {}  # state -> its clamped state, see Horizon.taken_away
+        self._kept: OrderedDict[bytes, MaskRow] = OrderedDict()
+        self._depths: dict[bytes, list[tuple[int, ...]]] = {}  # states -> how many frames of each item a walk has seen
+        self._max_kept = max(64, CACHE_BYTES // (4 * vocabulary.num_words + 1))
+        self._level_ends = np.zeros(vocabulary.trie.deepest + 2, dtype=np.int32)
 
-        self.automaton, self.vocabulary, self.trie = automaton, vocabulary, vocabulary.trie
-        self._horizon = Horizon(automaton.expressions, self.trie.deepest)
-        self._walk_trie = kernels.walk_trie
-        self._masks: OrderedDict[int, Int32] = OrderedDict()  # by clamped expression; rows are read-only
-        self._of_state: dict[int, int] = {}  # state -> its clamped expression
-        self._max_masks = max(16, CACHE_BYTES // (4 * vocabulary.num_words + 1))
-        self._path = np.zeros(self.trie.deepest + 1, dtype=np.int32)
-        self._tokens_needed: dict[int, int] = {}  # state -> tokens to acceptance on a shortest way, INFINITE: cannot
-        self._furthest_of: dict[int, int] = {}  # clamped expression -> see _furthest
-        self._anywhere: UInt8 = np.ones(1, dtype=np.uint8)
-        self._nowhere: UInt8 = np.zeros(1, dtype=np.uint8)
-
-    def mask(self, state: int) -> Int32:
+    def mask(self, configuration: Configuration) -> Int32:
         """int32 [num_words], read-only: tokens after which the text can still be completed; EOS where it may end."""
-        clamped = self._of_state.get(state)
-        if clamped is None:
-            clamped = self._horizon.clamped(self.automaton.expression[state])
-            self._of_state[state] = clamped
-        row = self._masks.get(clamped)
-        if row is None:
-            row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
-            start = self.automaton.state_of(clamped)
-            self._walk(start, row, self._anywhere, self._nowhere)
-            if self.automaton.accepting[start]:
-                row |= self.vocabulary.eos_row
-            if not row.any():
-                raise GrammarError("no token of the vocabulary can come next, and the output is not complete")
-            row.flags.writeable = False
-            if np.array_equal(row, self.vocabulary.full_row):
-                row = self.vocabulary.full_row
-            self._masks[clamped] = row
-            if len(self._masks) > self._max_masks:
-                self._masks.popitem(last=False)
-        return row
+        known = configuration.mask
+        if known is None:
+            known = configuration.mask = self._find(configuration)
+        return known.row
 
-    def mask_within(self, state: int, tokens_left: int) -> Int32:
-        """As `mask`, but only tokens after which `tokens_left - 1` more tokens can complete the text.
-
-        Exact about what it allows: after an allowed token there is a completion of that many tokens, and the next call
-        with one less allows its first token.  It may leave out a token whose only quick completion is not a shortest
-        one in bytes.  EOS is allowed where the text is complete and needs no token.  If no token is quick enough, the
-        text cannot be completed in time any more and the plain mask is returned."""
-        plain = self.mask(state)
-        if self.vocabulary.spells_byte_by_byte and self._furthest(state) < tokens_left:
-            return plain
-        ends = self._ends(state)
-        late = [end for end in ends.tolist() if not self._completes_within(end, tokens_left - 1)]
-        if not late or (len(late) == len(ends) and not self.automaton.accepting[state]):
-            return plain
-        wanted = np.ones(max(2, self.automaton.num_states), dtype=np.uint8)
-        wanted[late] = 0
-        row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
-        self._walk(state, row, wanted, self._nowhere)
-        if self.automaton.accepting[state]:
+    def _find(self, configuration: Configuration) -> MaskRow:
+        items, taken_away = self._clamped(configuration.items)
+        states = items[:, 0].tobytes() + (b"\1" if configuration.accepting else b"\0")
+        depths = self._depths.setdefault(states, [])
+        for seen in depths:
+            key = self._body(items, states, seen)
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        row = self._walked(items)
+        counts = self.automaton.memory.counts
+        if configuration.accepting:
             row |= self.vocabulary.eos_row
-        return row
+        elif not counts[BITS]:
+            raise GrammarError("no token of the vocabulary can come next, and the output is not complete")
+        if counts[BITS] + configuration.accepting * self.vocabulary.num_eos == len(self.vocabulary):
+            row = self.vocabulary.full_row
+        row.flags.writeable = False
+        lowest = int(counts[LOWEST])
+        depth = self.automaton.memory.frame_depth
+        seen = tuple(max(0, int(depth[frame]) - lowest + 1) for frame in items[:, 1].tolist())
+        if seen not in depths:
+            depths.append(seen)
+        one_stack = len({self._below(frame, n) for frame, n in zip(items[:, 1].tolist(), seen, strict=True)}) <= 1
+        bounded = one_stack and self.vocabulary.spells_byte_by_byte
+        slack = int(counts[FURTHEST]) - (0 if configuration.accepting else int(counts[SIZE])) + taken_away
+        mask = MaskRow(row, slack if bounded else INFINITE)
+        self._kept[self._body(items, states, seen)] = mask
+        if len(self._kept) > self._max_kept:
+            self._kept.popitem(last=False)
+        return mask
 
-    def _furthest(self, state: int) -> int:
-        """No token leads from `state` to one whose shortest completion is longer than this many bytes."""
-        clamped = self._of_state[state]
-        furthest = self._furthest_of.get(clamped)
-        if furthest is None:
-            ends = self._ends(self.automaton.state_of(clamped))
-            furthest = max((self.automaton.shortest(end) for end in ends.tolist()), default=0)
-            self._furthest_of[clamped] = furthest
-        return furthest + self._horizon.taken_away(self.automaton.expression[state])
+    def _clamped(self, items: Int32) -> tuple[Int32, int]:
+        """Items as no token can tell them from the given ones, their counters small; bytes that shortest texts lose."""
+        result, taken_away = items, 0
+        for i, state in enumerate(items[:, 0].tolist()):
+            if state < 0:
+                continue
+            known = self._clamps.get(state)
+            if known is None:
+                expression = self.automaton.expression_of(state)
+                clamped = self._horizon.clamped(expression)
+                taken = 0 if clamped == expression else self._horizon.taken_away(expression)
+                known = self._clamps[state] = self.automaton.state_of(clamped), taken
+            if known[0] != state:
+                if result is items:
+                    result = items.copy()
+                result[i, 0], taken_away = known[0], max(taken_away, known[1])
+        return result, taken_away
 
-    def _ends(self, state: int) -> npt.NDArray[np.intp]:
-        """The states in which some token ends that may follow in `state`."""
+    def _walked(self, items: Int32) -> Int32:
+        """The row of a set, EOS left out; see kernels.find_mask for what else it finds."""
+        automaton, tries = self.automaton, self.vocabulary.trie
+        size = automaton.load(items)
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
-        seen = self._walk(state, row, self._anywhere, np.zeros(max(2, len(self.automaton.table)), dtype=np.uint8))
-        return np.flatnonzero(seen)
-
-    def tokens_needed(self, state: int) -> int:
-        """Tokens of the vocabulary that spell one fixed shortest completion of `state`, as few as can be; INFINITE
-        if the vocabulary cannot spell it.
-
-        Along that completion the figure falls by one with each token of its spelling, which is what makes
-        `mask_within` safe from one call to the next."""
-        way: list[int] = []  # states on the shortest way, and its bytes
-        text = bytearray()
-        at = state
-        while at not in self._tokens_needed:
-            step = self.automaton.nearest_byte(at)
-            way.append(at)
-            if step is None:
-                self._tokens_needed[at] = 0
-                way.pop()
-                break
-            text.append(step[0])
-            at = step[1]
-        needed = [0] * len(way) + [self._tokens_needed[at]]
-        ids, longest = self.vocabulary.ids, self.vocabulary.longest
-        spelled = bytes(text)
-        for i in range(len(way) - 1, -1, -1):
-            ends = range(i + 1, min(len(way), i + longest) + 1)
-            best = min((needed[end] for end in ends if spelled[i:end] in ids), default=INFINITE)
-            needed[i] = self._tokens_needed[way[i]] = min(INFINITE, best + 1)
-        return self._tokens_needed[state]
-
-    def _completes_within(self, state: int, tokens: int) -> bool:
-        if self.vocabulary.spells_byte_by_byte and self.automaton.shortest(state) <= tokens:
-            return True
-        return self.tokens_needed(state) <= tokens
-
-    def _walk(self, state: int, row: Int32, wanted: UInt8, seen: UInt8) -> UInt8:
-        """One walk of the trie (see kernels.walk_trie), the table filled where it is asked for.  Returns `seen`."""
-        automaton, trie, path = self.automaton, self.trie, self._path
-        path[0] = state
+        automaton.memory.counts[FUEL] = CALL_FUEL
         node = 0
         while True:
-            node = self._walk_trie(
-                automaton.table, automaton.byte_class, trie.node_byte, trie.node_depth, trie.ends, trie.first_token,
-                trie.token_ids, path, node, wanted, seen, row,
-            )  # fmt: skip
+            m = automaton.table
+            node = kernels.find_mask(m, tries.full, tries.rest, tries.plain_rows, row, self._level_ends, size, node)
+            if node < 0:
+                return row
+            automaton.supply()
+
+    def _body(self, items: Int32, states: bytes, seen: tuple[int, ...]) -> bytes:
+        """What of a configuration a walk sees that returns to `seen` frames of its items."""
+        frames = self.automaton.memory.frames
+        parts: list[int] = []
+        for (_, frame, text), n in zip(items.tolist(), seen, strict=True):
+            parts.append(text)
+            for _ in range(n):
+                if frame == 0:
+                    parts.append(-1)
+                    break
+                node, below, kind, extra = frames[frame].tolist()
+                parts += (node, kind, extra) if kind else (node,)
+                frame = below
+            parts.append(-2)
+        return states + np.array((*seen, *parts), dtype=np.int32).tobytes()
+
+    def _below(self, frame: int, n: int) -> int:
+        for _ in range(n):
+            frame = int(self.automaton.memory.frames[frame, 1])
+        return frame
+
+    @property
+    def num_bytes(self) -> int:
+        return 4 * self.vocabulary.num_words * len(self._kept)
+
+    def some_follow(self, configuration: Configuration, texts: list[bytes]) -> bool:
+        """Whether any of these texts may come next."""
+        return any(self.automaton.advance(configuration, text) is not None for text in texts)
+
+    # ---- within a number of tokens ------------------------------------------------------------------------------
+
+    def mask_within(self, configuration: Configuration, tokens_left: int) -> Int32:
+        """As `mask`, but only tokens after which `tokens_left - 1` more tokens can complete the text.
+
+        After an allowed token there is a completion of that many tokens, and the next call with one less allows its
+        first token.  EOS is allowed where the text is complete and needs no token.  If no token is quick enough, the
+        text cannot be completed in time any more and the plain mask is returned."""
+        plain = self.mask(configuration)
+        mask = configuration.mask
+        assert mask is not None
+        if configuration.cost + mask.slack < tokens_left:
+            return plain
+        known: Int32 | None = configuration.within.get(tokens_left)
+        if known is None:
+            known = configuration.within[tokens_left] = self._find_within(configuration, tokens_left, plain)
+        return known
+
+    def _find_within(self, configuration: Configuration, tokens_left: int, plain: Int32) -> Int32:
+        keys = self._ends(configuration)
+        token_ids = self.vocabulary.trie.full.token_ids
+        allowed = np.zeros(len(keys), dtype=bool)
+        sets, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        for i, key in enumerate(sets.tolist()):
+            if key == -1:
+                continue
+            token = self.vocabulary.tokens[int(token_ids[first[i]])]
+            assert token is not None
+            after = self.automaton.advance(configuration, token)
+            if after is not None and self.tokens_needed(after) < tokens_left:
+                allowed |= inverse == i
+        if not allowed.any() and not configuration.accepting:
+            return plain
+        bits = np.zeros(32 * self.vocabulary.num_words, dtype=np.uint8)
+        bits[token_ids[allowed]] = 1
+        row = np.packbits(bits, bitorder="little").view(np.int32)
+        if configuration.accepting:
+            row |= self.vocabulary.eos_row
+        row.flags.writeable = False
+        return row
+
+    def _ends(self, configuration: Configuration) -> npt.NDArray[np.int64]:
+        """For each token of the trie the number of the set that it leads to, -1 if it may not come next."""
+        automaton, trie = self.automaton, self.vocabulary.trie.full
+        keys = np.full(len(trie.token_ids), -1, dtype=np.int64)
+        self._level_ends[0] = automaton.load(configuration.items)
+        automaton.memory.counts[FUEL] = CALL_FUEL
+        before = automaton.memory.counts[:3].tolist()
+        node = 0
+        while True:
+            node = kernels.walk_ends(automaton.table, trie, keys, self._level_ends, node)
             if node >= len(trie.node_byte):
-                return seen
-            automaton.expand(int(path[trie.node_depth[node] - 1]))
-            if 1 < len(seen) < len(automaton.table):
-                seen = np.concatenate((seen, np.zeros(len(automaton.table) - len(seen), dtype=np.uint8)))
+                kernels.forget(automaton.table, *before)
+                return keys
+            automaton.supply()
+
+    def tokens_needed(self, configuration: Configuration) -> int:
+        """Fewest tokens that spell a shortest completion of any item of a configuration, EOS not counted; INFINITE if
+        the vocabulary cannot spell one.
+
+        Along that spelling the figure falls by one with each token: the way on from each state and node is fixed."""
+        if configuration.needed < 0:
+            if configuration.accepting:
+                configuration.needed = 0
+            else:
+                texts = {self.automaton.shortest_text(state, frame) for state, frame, _ in configuration.items.tolist()}
+                configuration.needed = min(self._fewest_tokens(text) for text in texts)
+        return configuration.needed
+
+    def _fewest_tokens(self, text: bytes) -> int:
+        ids, longest = self.vocabulary.ids, self.vocabulary.longest
+        needed = [0] * (len(text) + 1)
+        for i in range(len(text) - 1, -1, -1):
+            ends = range(i + 1, min(len(text), i + longest) + 1)
+            needed[i] = min(INFINITE, 1 + min((needed[end] for end in ends if text[i:end] in ids), default=INFINITE))
+        return needed[0]

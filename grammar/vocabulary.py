@@ -5,6 +5,7 @@ Here: what a tokenizer's vocabulary looks like to an automaton.  Not here: token
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,19 +13,20 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from . import trie_kernels
+from .trie_kernels import Trie
+
 Int32 = npt.NDArray[np.int32]
 UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class TokenTrie:
-    """All tokens as a trie, its nodes in depth-first order without the root (see kernels.build_trie)."""
+class Tries:
+    """The vocabulary as tries: all tokens, and those that are not plain text (see trie_kernels.plain_suffixes)."""
 
-    node_byte: UInt8
-    node_depth: Int32
-    ends: Int32  # first node after this one's subtree
-    first_token: Int32  # into token_ids
-    token_ids: Int32
+    full: Trie
+    rest: Trie
+    plain_rows: Int32  # [longest plain token + 1, num_words]: the others as masks, by how many characters they have at most
     deepest: int  # bytes of the longest token
 
 
@@ -83,6 +85,10 @@ class Vocabulary:
             row.view(np.uint32)[token_id // 32] |= np.uint32(1 << (token_id % 32))
         return row
 
+    @property
+    def num_eos(self) -> int:
+        return len(self.eos_token_ids)
+
     @cached_property
     def full_row(self) -> Int32:
         """int32 [num_words]: the mask that allows every id of the vocabulary; bits past it are 0."""
@@ -90,33 +96,54 @@ class Vocabulary:
         bits[: len(self.tokens)] = 1
         return np.packbits(bits, bitorder="little").view(np.int32)
 
-    @cached_property
-    def _built_trie(self) -> TokenTrie:
-        from . import kernels
+    def continuations(self, text: bytes) -> list[bytes]:
+        """What the tokens that begin with `text` and are longer go on with."""
+        if len(text) >= self.longest:
+            return []
+        ordered = self._sorted
+        first = bisect_right(ordered, text)
+        last = bisect_left(ordered, text + b"\xff" * (self.longest - len(text) + 1))
+        return [token[len(text) :] for token in ordered[first:last] if token != text]
 
+    @cached_property
+    def _sorted(self) -> list[bytes]:
+        return sorted(token for token in self.tokens if token)
+
+    @cached_property
+    def _built_tries(self) -> Tries:
         order = sorted((i for i, token in enumerate(self.tokens) if token), key=lambda i: (self.tokens[i], i))
+        full = self._trie_of(order)
+        lengths = trie_kernels.plain_lengths(*self._joined(order))
+        is_plain = lengths > 0
+        ids = np.array(order, dtype=np.int32)
+        rest = self._trie_of(ids[~is_plain].tolist())
+        bits = np.zeros((max(1, int(lengths.max(initial=0))) + 1, self.num_words * 32), dtype=np.uint8)
+        bits[lengths[is_plain], ids[is_plain]] = 1
+        rows = np.packbits(np.bitwise_or.accumulate(bits, axis=0), axis=1, bitorder="little").view(np.int32)
+        return Tries(full, rest, rows, self.longest)
+
+    def _joined(self, order: list[int]) -> tuple[UInt8, Int32]:
+        """Tokens one after the other, and where each begins."""
         texts = [self.tokens[i] or b"" for i in order]
         starts = np.zeros(len(texts) + 1, dtype=np.int32)
         np.cumsum([len(t) for t in texts], out=starts[1:])
-        text = np.frombuffer(b"".join(texts), dtype=np.uint8)
+        return np.frombuffer(b"".join(texts), dtype=np.uint8), starts
+
+    def _trie_of(self, order: list[int]) -> Trie:
+        text, starts = self._joined(order)
         size = len(text)
         node_byte, node_depth = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.int32)
         first_token = np.empty(size + 1, dtype=np.int32)
-        nodes = kernels.build_trie(text, starts, node_byte, node_depth, first_token)
+        nodes = trie_kernels.build_trie(text, starts, node_byte, node_depth, first_token)
+        node_byte, node_depth, first_token = node_byte[:nodes].copy(), node_depth[:nodes].copy(), first_token[: nodes + 1]
         ends = np.empty(nodes, dtype=np.int32)
-        kernels.subtree_ends(node_depth[:nodes], ends, self.longest)
-        # first_token[i] is the first token at or below node i; only those up to the next node's end at i itself
-        return TokenTrie(
-            node_byte[:nodes].copy(),
-            node_depth[:nodes].copy(),
-            ends,
-            first_token[: nodes + 1].copy(),
-            np.array(order, dtype=np.int32),
-            self.longest,
-        )
+        trie_kernels.subtree_ends(node_depth, ends, self.longest)
+        plain = np.empty(nodes, dtype=np.int32)
+        trie_kernels.plain_suffixes(text, starts, node_depth, first_token, ends, plain)
+        return Trie(node_byte, node_depth, ends, first_token.copy(), np.array(order, dtype=np.int32), plain)
 
     @property
-    def trie(self) -> TokenTrie:
+    def trie(self) -> Tries:
         """Built on first use, once."""
         with self._lock:
-            return self._built_trie
+            return self._built_tries

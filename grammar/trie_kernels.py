@@ -1,0 +1,137 @@
+"""The compiled loops of this package.  Imported on the first use of a Vocabulary's trie, never by `import forktree`.
+
+numba keeps them in its cache on disk; `forktree.grammar.warmup()` fills that cache before the first request."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Int16 = npt.NDArray[np.int16]
+Int32 = npt.NDArray[np.int32]
+UInt8 = npt.NDArray[np.uint8]
+
+
+class Trie(NamedTuple):
+    """Tokens as a trie: see vocabulary.TokenTrie."""
+
+    node_byte: UInt8
+    node_depth: Int32
+    ends: Int32
+    first_token: Int32
+    token_ids: Int32
+    plain: Int32
+
+
+@numba.njit(cache=True, nogil=True)
+def build_trie(text: UInt8, starts: Int32, node_byte: UInt8, node_depth: Int32, first_token: Int32) -> int:
+    """Tokens in sorted order -> trie nodes in depth-first order; returns how many.
+
+    text         [sum of lengths] uint8: all tokens one after the other     starts  [num_tokens + 1] int32 into it
+    node_byte    [capacity] uint8, node_depth [capacity] int32: written; the root is left out, its children have depth 1
+    first_token  [capacity + 1] int32: tokens first_token[i] : first_token[i + 1] end at node i; written
+    """
+    nodes = 0
+    num_tokens = len(starts) - 1
+    for token in range(num_tokens):
+        begin, end = starts[token], starts[token + 1]
+        common = 0
+        if token > 0:
+            before, before_end = starts[token - 1], starts[token]
+            while (
+                begin + common < end and before + common < before_end and text[begin + common] == text[before + common]
+            ):
+                common += 1
+        for i in range(begin + common, end):
+            node_byte[nodes] = text[i]
+            node_depth[nodes] = i - begin + 1
+            first_token[nodes] = token
+            nodes += 1
+    first_token[nodes] = num_tokens
+    return nodes
+
+
+@numba.njit(cache=True, nogil=True)
+def subtree_ends(node_depth: Int32, ends: Int32, deepest: int) -> None:
+    """ends[i]: the first node after i in depth-first order that is not below i.   [nodes] int32"""
+    nodes = len(node_depth)
+    next_at = np.full(deepest + 2, nodes, dtype=np.int32)  # per depth: the nearest later node that is no deeper
+    for i in range(nodes - 1, -1, -1):
+        depth = node_depth[i]
+        end = next_at[depth]
+        ends[i] = end
+        for deeper in range(depth, deepest + 2):
+            next_at[deeper] = i
+
+
+@numba.njit(cache=True, nogil=True)
+def plain_suffixes(text: UInt8, starts: Int32, node_depth: Int32, first_token: Int32, ends: Int32, plain: Int32) -> None:
+    """plain[i]: the most characters that tokens at or below node i still have from that node's byte on, -1 unless all
+    of them are plain: characters above U+001F but the quote, the backslash and DEL; the last one may be cut short.
+
+    text, starts  tokens in the trie's order, one after the other; [num_tokens + 1] int32
+    """
+    counts = _plain_counts(text, starts)
+    for i in range(len(plain)):
+        most = 0
+        for t in range(first_token[i], first_token[ends[i]]):
+            rest = counts[starts[t] + t + node_depth[i] - 1]
+            if rest < 0:
+                most = -1
+                break
+            most = max(most, rest)
+        plain[i] = most
+
+
+@numba.njit(cache=True, nogil=True)
+def plain_lengths(text: UInt8, starts: Int32) -> Int32:
+    """[num_tokens] int32: characters of each token, -1 if it is not plain."""
+    counts = _plain_counts(text, starts)
+    result = np.empty(len(starts) - 1, dtype=np.int32)
+    for t in range(len(result)):
+        result[t] = counts[starts[t] + t]
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _plain_counts(text: UInt8, starts: Int32) -> Int16:
+    """At [starts[t] + t + p]: characters of token t from its byte p on, -1 if that is not plain."""
+    counts = np.full(len(text) + len(starts), -1, dtype=np.int16)
+    for t in range(len(starts) - 1):
+        begin, end = starts[t], starts[t + 1]
+        length = end - begin
+        counts[begin + t + length] = 0
+        for p in range(length - 1, -1, -1):
+            b = text[begin + p]
+            if b < 0x80:
+                size = 1 if b >= 0x20 and b != 0x22 and b != 0x5C and b != 0x7F else 0
+            elif 0xC2 <= b < 0xE0:
+                size = 2
+            elif 0xE0 <= b < 0xF0:
+                size = 3
+            elif 0xF0 <= b < 0xF5:
+                size = 4
+            else:
+                size = 0
+            if size == 0:
+                continue
+            good = True
+            for j in range(1, min(size, length - p)):
+                c = text[begin + p + j]
+                low, high = 0x80, 0xBF
+                if j == 1:
+                    if b == 0xE0:
+                        low = 0xA0
+                    elif b == 0xED:
+                        high = 0x9F
+                    elif b == 0xF0:
+                        low = 0x90
+                    elif b == 0xF4:
+                        high = 0x8F
+                good = good and low <= c <= high
+            rest = counts[begin + t + min(length, p + size)]
+            if good and rest >= 0:
+                counts[begin + t + p] = rest + 1
+    return counts
