@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from . import front_ends
 from .constraint import Constraint
-from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
+from .errors import GrammarError, RegexError, SchemaError
 from .expressions import Expressions
 from .forced import MAX_FORCED_BYTES, forced_tokens
 from .limits import CALL_SECONDS, CALL_STEPS, Budget
 from .matcher import Matcher
-from .pda import MAX_BYTES, Configuration, Pushdown
+from .pda.automaton import MAX_BYTES, Configuration, Pushdown
 from .rules import Rules
 from .token_mask import TokenMasks
 from .vocabulary import Vocabulary
@@ -34,7 +34,9 @@ MAX_NEXT = 50_000  # tokens whose way from one configuration to the next is reme
 class Grammar:
     """A compiled constraint over one vocabulary: immutable to its users, shared by all requests.
 
-    What it learns while it is used (states, rows, masks) it keeps; a lock guards that.   start: before the first token"""
+    What it learns while it is used (states, rows, masks) it keeps; a lock guards that.
+
+    start       the configuration before the first token        everything  the mask of all ids"""
 
     def __init__(self, constraint: Constraint, vocabulary: Vocabulary) -> None:
         self.constraint, self.vocabulary = constraint, vocabulary
@@ -164,7 +166,10 @@ class Compiler:
 def warmup() -> None:
     """Compile this package's numba loops or load them from numba's cache on disk: seconds, the first time."""
     vocabulary = Vocabulary([bytes((b,)) for b in range(256)] + [b'": "', None], [257])
-    for constraint in (Constraint.regex("ab?"), Constraint.json_schema({"uniqueItems": True, "items": {"type": "string"}})):
+    for constraint in (
+        Constraint.regex("ab?"),
+        Constraint.json_schema({"uniqueItems": True, "items": {"type": "string"}}),
+    ):
         matcher = Grammar(constraint, vocabulary).matcher()
         row = np.zeros(vocabulary.num_words, dtype=np.int32)
         matcher.fill_mask(row)

@@ -305,7 +305,9 @@ class Expressions:
             return 0
         body, _, most = self.parts[e]
         row = self.derivatives(body)
-        if all(any(members >> byte & 1 and left == EMPTY for members, left in row) for byte in b" az~") and any(members >> 0xe4 & 1 for members, left in row):
+        if all(any(members >> byte & 1 and left == EMPTY for members, left in row) for byte in b" az~") and any(
+            members >> 0xE4 & 1 for members, left in row
+        ):
             return most
         return 0
 

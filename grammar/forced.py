@@ -6,7 +6,7 @@ how the model's own tokenizer would have spelled the run is not considered here 
 
 from __future__ import annotations
 
-from .pda import Configuration, Pushdown
+from .pda.automaton import Configuration, Pushdown
 from .token_mask import TokenMasks
 from .vocabulary import Vocabulary
 

@@ -15,7 +15,7 @@ from .errors import GrammarError, GrammarTooComplex
 
 if TYPE_CHECKING:
     from .compiler import Grammar
-    from .pda import Configuration
+    from .pda.automaton import Configuration
 
 Int32 = npt.NDArray[np.int32]
 

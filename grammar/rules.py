@@ -1,8 +1,9 @@
 """The one intermediate form of all constraints: rules over byte-level terminals.
 
-Regular expressions, JSON Schema and EBNF become nodes of one `Rules` store; the pushdown automaton (pda.py) runs nodes.
-Here: building nodes, what each may begin with (`edges`), shortest texts.  Not here: what a terminal is (expressions.py),
-tokens, masks.
+Regular expressions, JSON Schema and EBNF become nodes of one `Rules` store; the pushdown automaton (pda) runs
+nodes.
+Here: building nodes, what each may begin with (`edges`), shortest texts.  Not here: what a terminal is
+(expressions.py), tokens, masks.
 
 A node is an int, equal structure is the same int.  A node stands for a set of texts; every node but NEVER has at least
 one, which is what keeps masks free of dead ends: whoever builds a rule says how long its shortest text is, and a rule

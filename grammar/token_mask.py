@@ -13,16 +13,18 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from . import pda_kernels as kernels
 from .errors import GrammarError
 from .expressions import INFINITE
 from .horizon import Horizon
-from .pda import CALL_FUEL, Configuration, Pushdown
-from .pda_kernels import BITS, FUEL, FURTHEST, LOWEST, SIZE
+from .pda.automaton import CALL_FUEL, Configuration, Pushdown
+from .pda.interning import forget
+from .pda.memory import BITS, DONE, FUEL, FURTHEST, LOWEST, SIZE
+from .pda.walks import find_mask, walk_ends
 from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
 
+MAX_GROUPS = 2048  # sets that the tokens after one configuration may lead to, before some are left out as too late
 CACHE_BYTES = 256 * 2**20  # masks kept per automaton; the least recently used go first
 
 
@@ -107,7 +109,7 @@ class TokenMasks:
         return result, taken_away
 
     def _walked(self, items: Int32) -> Int32:
-        """The row of a set, EOS left out; see kernels.find_mask for what else it finds."""
+        """The row of a set, EOS left out; see walks.find_mask for what else it finds."""
         automaton, tries = self.automaton, self.vocabulary.trie
         size = automaton.load(items)
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
@@ -115,7 +117,7 @@ class TokenMasks:
         node = 0
         while True:
             m = automaton.table
-            node = kernels.find_mask(m, tries.full, tries.rest, tries.plain_rows, row, self._level_ends, size, node)
+            node = find_mask(m, tries.full, tries.rest, tries.plain_rows, row, self._level_ends, size, node)
             if node < 0:
                 return row
             automaton.supply()
@@ -168,18 +170,16 @@ class TokenMasks:
         return known
 
     def _find_within(self, configuration: Configuration, tokens_left: int, plain: Int32) -> Int32:
-        keys = self._ends(configuration)
+        of_token, examples = self._ends(configuration, tokens_left - 1 if self.vocabulary.spells_byte_by_byte else -1)
         token_ids = self.vocabulary.trie.full.token_ids
-        allowed = np.zeros(len(keys), dtype=bool)
-        sets, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        for i, key in enumerate(sets.tolist()):
-            if key == -1:
-                continue
-            token = self.vocabulary.tokens[int(token_ids[first[i]])]
+        in_time = np.zeros(len(examples) + 1, dtype=bool)  # by number; the last one is -1
+        in_time[1] = self.vocabulary.spells_byte_by_byte
+        for number in range(2, len(examples)):
+            token = self.vocabulary.tokens[int(token_ids[examples[number]])]
             assert token is not None
             after = self.automaton.advance(configuration, token)
-            if after is not None and self.tokens_needed(after) < tokens_left:
-                allowed |= inverse == i
+            in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
+        allowed = in_time[of_token]
         if not allowed.any() and not configuration.accepting:
             return plain
         bits = np.zeros(32 * self.vocabulary.num_words, dtype=np.uint8)
@@ -190,19 +190,21 @@ class TokenMasks:
         row.flags.writeable = False
         return row
 
-    def _ends(self, configuration: Configuration) -> npt.NDArray[np.int64]:
-        """For each token of the trie the number of the set that it leads to, -1 if it may not come next."""
+    def _ends(self, configuration: Configuration, quick: int) -> tuple[Int32, Int32]:
+        """What set each token leads to, and an example for each of them; see walks.walk_ends."""
         automaton, trie = self.automaton, self.vocabulary.trie.full
-        keys = np.full(len(trie.token_ids), -1, dtype=np.int64)
+        of_token = np.zeros(len(trie.token_ids), dtype=np.int32)
+        groups, examples = np.zeros((2 * MAX_GROUPS, 2), dtype=np.int64), np.zeros(MAX_GROUPS + 2, dtype=np.int32)
         self._level_ends[0] = automaton.load(configuration.items)
-        automaton.memory.counts[FUEL] = CALL_FUEL
-        before = automaton.memory.counts[:3].tolist()
+        counts = automaton.memory.counts
+        counts[FUEL], counts[DONE] = CALL_FUEL, 2
+        before = counts[:3].tolist()
         node = 0
         while True:
-            node = kernels.walk_ends(automaton.table, trie, keys, self._level_ends, node)
+            node = walk_ends(automaton.table, trie, quick, of_token, groups, examples, self._level_ends, node)
             if node >= len(trie.node_byte):
-                kernels.forget(automaton.table, *before)
-                return keys
+                forget(automaton.table, *before)
+                return of_token, examples[: int(counts[DONE])]
             automaton.supply()
 
     def tokens_needed(self, configuration: Configuration) -> int:

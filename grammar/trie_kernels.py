@@ -5,6 +5,7 @@ numba keeps them in its cache on disk; `forktree.grammar.warmup()` fills that ca
 from __future__ import annotations
 
 from typing import NamedTuple
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,9 @@ def subtree_ends(node_depth: Int32, ends: Int32, deepest: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def plain_suffixes(text: UInt8, starts: Int32, node_depth: Int32, first_token: Int32, ends: Int32, plain: Int32) -> None:
+def plain_suffixes(
+    text: UInt8, starts: Int32, node_depth: Int32, first_token: Int32, ends: Int32, plain: Int32
+) -> None:
     """plain[i]: the most characters that tokens at or below node i still have from that node's byte on, -1 unless all
     of them are plain: characters above U+001F but the quote, the backslash and DEL; the last one may be cut short.
 

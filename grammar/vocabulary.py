@@ -26,7 +26,9 @@ class Tries:
 
     full: Trie
     rest: Trie
-    plain_rows: Int32  # [longest plain token + 1, num_words]: the others as masks, by how many characters they have at most
+    plain_rows: (
+        Int32  # [longest plain token + 1, num_words]: the others as masks, by how many characters they have at most
+    )
     deepest: int  # bytes of the longest token
 
 
@@ -135,7 +137,11 @@ class Vocabulary:
         node_byte, node_depth = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.int32)
         first_token = np.empty(size + 1, dtype=np.int32)
         nodes = trie_kernels.build_trie(text, starts, node_byte, node_depth, first_token)
-        node_byte, node_depth, first_token = node_byte[:nodes].copy(), node_depth[:nodes].copy(), first_token[: nodes + 1]
+        node_byte, node_depth, first_token = (
+            node_byte[:nodes].copy(),
+            node_depth[:nodes].copy(),
+            first_token[: nodes + 1],
+        )
         ends = np.empty(nodes, dtype=np.int32)
         trie_kernels.subtree_ends(node_depth, ends, self.longest)
         plain = np.empty(nodes, dtype=np.int32)

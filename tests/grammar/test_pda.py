@@ -11,15 +11,26 @@ from hypothesis import strategies as st
 
 from forktree.grammar.expressions import Expressions, byte_set
 from forktree.grammar.limits import Budget
-from forktree.grammar.pda import Pushdown
+from forktree.grammar.pda.automaton import Pushdown
 from forktree.grammar.rules import NEVER, Rules
 from forktree.grammar.token_mask import TokenMasks
 from forktree.grammar.vocabulary import Vocabulary
-
 from tests.support.rules_reference import Reference
 
 ALPHABET = b"ab[],"
-TOKENS = [bytes((b,)) for b in ALPHABET] + [b"ab", b"ba", b"a,", b"],", b"[a", b"a]", b"]]", b"a,b", b",a,", b"[[", b"aaa"]
+TOKENS = [bytes((b,)) for b in ALPHABET] + [
+    b"ab",
+    b"ba",
+    b"a,",
+    b"],",
+    b"[a",
+    b"a]",
+    b"]]",
+    b"a,b",
+    b",a,",
+    b"[[",
+    b"aaa",
+]
 VOCABULARY = Vocabulary([*TOKENS, None], [len(TOKENS)])
 
 Tree = Any

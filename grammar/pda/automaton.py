@@ -1,6 +1,6 @@
 """The lazy pushdown automaton over bytes that runs the nodes of `Rules`, determinised where an output has been.
 
-Here: the memory of the kernels, filling in what they need, configurations.  Not here: the loops (pda_kernels.py), token
+Here: the memory of the kernels, filling in what they need, configurations.  Not here: the loops (steps.py), token
 masks (token_mask.py), what nodes mean (rules.py).
 
 Between two tokens an output is in a `Configuration`: a set of items (state of a terminal, stack), equal sets are the
@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import pda_kernels as kernels
-from .errors import GrammarTooComplex
-from .expressions import EMPTY as EMPTY_EXPRESSION
-from .expressions import Expressions, Row, byte_set
-from .pda_kernels import ACCEPTS, DONE, FUEL, NEED, NEEDED, SIZE, Memory
-from .rules import DISTINCT_END, END, LITERAL, RULE, SILENT, TERMINAL, Rules
+from ..errors import GrammarTooComplex
+from ..expressions import EMPTY as EMPTY_EXPRESSION
+from ..expressions import Row, byte_set
+from ..rules import DISTINCT_END, END, LITERAL, RULE, SILENT, TERMINAL, Rules
+from . import interning, memory, steps
+from .memory import ACCEPTS, DONE, FUEL, NEED, NEEDED, SIZE, Int32, Memory, UInt8
 
 if TYPE_CHECKING:
-    from .token_mask import MaskRow
-
-Int32 = npt.NDArray[np.int32]
-UInt8 = npt.NDArray[np.uint8]
+    from ..token_mask import MaskRow
 
 CALL_FUEL = 50_000_000  # items and nodes that one call may look at
 MAX_COST = 1 << 28  # bytes; longer shortest texts all count as this long
@@ -72,7 +69,7 @@ class Pushdown:
 
     def start(self, node: int) -> Configuration:
         """Nothing of a text of `node` written yet."""
-        return self._intern(self._run(lambda: int(kernels.start(self.table, node))))
+        return self._intern(self._run(lambda: int(steps.start(self.table, node))))
 
     def advance(self, configuration: Configuration, text: bytes) -> Configuration | None:
         """The configuration after more bytes; None if they cannot come next."""
@@ -80,7 +77,7 @@ class Pushdown:
         array = np.frombuffer(text, dtype=np.uint8)
         self._counts[SIZE], self._counts[DONE] = size, 0
         size = self._run(
-            lambda: int(kernels.advance(self.table, int(self._counts[SIZE]), array, int(self._counts[DONE])))
+            lambda: int(steps.advance(self.table, int(self._counts[SIZE]), array, int(self._counts[DONE])))
         )
         return self._intern(size) if size or self._counts[ACCEPTS] else None
 
@@ -90,11 +87,11 @@ class Pushdown:
             return b"", configuration
         out = np.empty(most, dtype=np.uint8)
         self._counts[SIZE], self._counts[DONE], self._counts[ACCEPTS] = self.load(configuration.items), 0, 0
-        done = self._run(lambda: int(kernels.forced(self.table, int(self._counts[SIZE]), out, int(self._counts[DONE]))))
+        done = self._run(lambda: int(steps.forced(self.table, int(self._counts[SIZE]), out, int(self._counts[DONE]))))
         if not done:
             return b"", configuration
         size = int(self._counts[SIZE])
-        kernels.sort_items(self.table, 0, size)
+        steps.sort_items(self.table, 0, size)
         return out[:done].tobytes(), self._intern(size)
 
     def load(self, items: Int32) -> int:
@@ -107,7 +104,7 @@ class Pushdown:
 
     def cost(self, items: Int32) -> int:
         """Bytes of a shortest completion."""
-        return int(kernels.cost_of(self.table, 0, self.load(items)))
+        return int(steps.cost_of(self.table, 0, self.load(items)))
 
     def expression_of(self, state: int) -> int:
         return self._expression_of[state]
@@ -127,7 +124,7 @@ class Pushdown:
         key = items.tobytes() + (b"\1" if accepting else b"\0")
         known = self._known.get(key)
         if known is None:
-            cost = 0 if accepting else int(kernels.cost_of(self.table, 0, size))
+            cost = 0 if accepting else int(steps.cost_of(self.table, 0, size))
             items.flags.writeable = False
             known = self._known[key] = Configuration(items, accepting, cost)
         return known
@@ -137,30 +134,30 @@ class Pushdown:
     def supply(self) -> None:
         """Fill in what the last kernel call said that it needs."""
         need, needed = int(self._counts[NEED]), int(self._counts[NEEDED])
-        if need == kernels.NEED_ROW:
+        if need == memory.NEED_ROW:
             self._expand_state(needed)
-        elif need == kernels.NEED_NODE:
+        elif need == memory.NEED_NODE:
             self._expand_node(needed)
-        elif need == kernels.NEED_FUEL:
+        elif need == memory.NEED_FUEL:
             raise GrammarTooComplex(f"needs more than {CALL_FUEL:,} steps", place=self.expressions.budget.place)
         else:
             self._make_room(need)
 
     def _make_room(self, need: int) -> None:
         m = self.memory
-        if need == kernels.NEED_FRAMES:
+        if need == memory.NEED_FRAMES:
             self._grow("frames", "frame_depth", "frame_cost")
             m = self._replace(frame_table=np.zeros(2 * len(m.frame_table), dtype=np.int32))
-            kernels.rehash_frames(self.table)
-        elif need == kernels.NEED_TEXTS:
+            interning.rehash_frames(self.table)
+        elif need == memory.NEED_TEXTS:
             self._grow("texts")
             m = self._replace(text_table=np.zeros(2 * len(m.text_table), dtype=np.int32))
-            kernels.rehash_pairs(m.text_table, m.texts, m.counts, kernels.TEXTS, 2)
-        elif need == kernels.NEED_SEEN:
+            interning.rehash_pairs(m.text_table, m.texts, m.counts, memory.TEXTS, 2)
+        elif need == memory.NEED_SEEN:
             self._grow("seen")
             m = self._replace(seen_table=np.zeros(2 * len(m.seen_table), dtype=np.int32))
-            kernels.rehash_pairs(m.seen_table, m.seen, m.counts, kernels.SEEN, 1)
-        elif need == kernels.NEED_ITEMS:
+            interning.rehash_pairs(m.seen_table, m.seen, m.counts, memory.SEEN, 1)
+        elif need == memory.NEED_ITEMS:
             self._grow("items", "work")
         else:
             self._replace(visited=np.zeros((2 * len(m.visited), 4), dtype=np.int32))
@@ -194,7 +191,7 @@ class Pushdown:
             self._expression_of.append(expression)
             e, m = self.expressions, self.memory
             final = expression == EMPTY_EXPRESSION
-            m.dfa_flags[state] = (kernels.ACCEPTING if e.nullable[expression] else 0) | (kernels.FINAL if final else 0)
+            m.dfa_flags[state] = (memory.ACCEPTING if e.nullable[expression] else 0) | (memory.FINAL if final else 0)
             m.dfa_cost[state] = min(MAX_COST, e.shortest[expression])
             m.dfa_level[state] = min(MAX_COST, e.plain_level(expression))
         return state
@@ -204,7 +201,7 @@ class Pushdown:
         line = self.memory.dfa_next[state]  # only now: numbering states may have moved it
         for members, target in row:
             line[self._columns_of(members)] = target
-        self.memory.dfa_flags[state] |= kernels.KNOWN
+        self.memory.dfa_flags[state] |= memory.KNOWN
 
     def _row(self, state: int) -> Row:
         try:
@@ -230,8 +227,8 @@ class Pushdown:
             m = self.memory
             m.lit_byte[position:end] = np.frombuffer(text, dtype=np.uint8)
             if self.rules.kind[node] == SILENT:
-                m.lit_flags[position:end] = kernels.QUIET
-            m.lit_flags[end - 1] |= kernels.LAST
+                m.lit_flags[position:end] = memory.QUIET
+            m.lit_flags[end - 1] |= memory.LAST
             m.lit_left[position:end] = np.arange(len(text), 0, -1)
             self._positions = end
         return -position

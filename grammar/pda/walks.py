@@ -1,0 +1,238 @@
+"""The vocabulary's trie walked from a configuration: which tokens may follow, and where they lead.
+
+Used by token_mask.py."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..trie_kernels import Trie
+from .interning import forget
+from .memory import (
+    ACCEPTING,
+    ACCEPTS,
+    BITS,
+    DONE,
+    FRAMES,
+    FURTHEST,
+    KEPT_FRAMES,
+    KEPT_SEEN,
+    KEPT_TEXTS,
+    KNOWN,
+    LAST,
+    LOWEST,
+    SEEN,
+    SIZE,
+    TEXTS,
+    Int32,
+    Int64,
+    counts_of,
+    dfa_flags_of,
+    dfa_level_of,
+    dfa_next_of,
+    items_of,
+    jit,
+    lit_byte_of,
+    lit_flags_of,
+)
+from .steps import cost_of, step
+
+
+@jit
+def set_bits(row: Int32, token_ids: Int32, begin: int, end: int) -> None:
+    for k in range(begin, end):
+        token = token_ids[k]
+        row[token >> 5] |= np.int32(1) << np.int32(token & 31)
+
+
+@jit
+def highest_level(m: Int64, begin: int, end: int) -> int:
+    level = 0
+    for i in range(begin, end):
+        state = items_of(m)[i, 0]
+        if state > 0 and dfa_level_of(m)[state] > level:
+            level = dfa_level_of(m)[state]
+    return level
+
+
+@jit
+def find_mask(
+    m: Int64, full: Trie, rest: Trie, plain_rows: Int32, row: Int32, level_ends: Int32, size: int, resume_at: int
+) -> int:
+    """Set the bits of all tokens that may follow the set items[0:size].
+
+    plain_rows  [longest plain token + 1, words] int32: tokens of so many plain characters at most
+    level_ends  [deepest + 1] int32: where the set after each byte of the node being visited ends
+    resume_at   0 at first
+    Returns -1 when done, or the node to resume at, where something is needed.  FURTHEST becomes the greatest number of
+    bytes that a shortest completion has after an allowed token, SIZE that before it, LOWEST the depth of the deepest
+    frame that was returned to, BITS the number of tokens.  Frames and texts that only the walk needed are forgotten."""
+    counts = counts_of(m)
+    level, longest = highest_level(m, 0, size), len(plain_rows) - 1
+    sliced = level >= longest or (level > 0 and size == 1)
+    if resume_at == 0:
+        counts[LOWEST], counts[FURTHEST], counts[SIZE] = 2**30, 0, cost_of(m, 0, size)
+        counts[KEPT_FRAMES], counts[KEPT_TEXTS], counts[KEPT_SEEN] = counts[FRAMES], counts[TEXTS], counts[SEEN]
+        level_ends[0] = size
+        if sliced:
+            row[:] = plain_rows[min(level, longest)]
+            counts[FURTHEST] = counts[SIZE]
+    trie = rest if sliced else full
+    node = walk(m, trie, row, level_ends, resume_at)
+    if node < len(trie.node_byte):
+        return int(node)
+    forget(m, counts[KEPT_FRAMES], counts[KEPT_TEXTS], counts[KEPT_SEEN])
+    bits = 0
+    for word in row:
+        left = np.uint32(word)
+        while left:
+            left &= left - np.uint32(1)
+            bits += 1
+    counts[BITS] = bits
+    return -1
+
+
+@jit
+def walk(m: Int64, trie: Trie, row: Int32, level_ends: Int32, resume_at: int) -> int:
+    """The loop of find_mask over one trie; returns the node to resume at, or the number of nodes.
+
+    Most bytes move a set without completing anything: that is done right here, the rest by `step`."""
+    node_byte, node_depth, ends, first_token = trie.node_byte, trie.node_depth, trie.ends, trie.first_token
+    plain, token_ids = trie.plain, trie.token_ids
+    items, dfa_next, dfa_flags, dfa_level = items_of(m), dfa_next_of(m), dfa_flags_of(m), dfa_level_of(m)
+    lit_byte, lit_flags = lit_byte_of(m), lit_flags_of(m)
+    nodes, room = len(node_byte), len(items_of(m))
+    counts = counts_of(m)
+    i = resume_at
+    while i < nodes:
+        depth = node_depth[i]
+        byte = node_byte[i]
+        begin = level_ends[depth - 2] if depth > 1 else 0
+        end = level_ends[depth - 1]
+        simple = 2 * end - begin < room
+        if plain[i] >= 0:
+            level = 0
+            for j in range(begin, end):
+                state = items[j, 0]
+                if state > 0:
+                    level = max(level, dfa_level[state])
+            if level >= plain[i]:
+                after = ends[i]
+                set_bits(row, token_ids, first_token[i], first_token[after])
+                counts[FURTHEST] = max(counts[FURTHEST], cost_of(m, begin, end))
+                i = after
+                continue
+        top, accepts = end, np.int64(0)
+        if simple:
+            for j in range(begin, end):
+                state = items[j, 0]
+                if state < 0:
+                    if lit_byte[-state] != byte:
+                        continue
+                    if lit_flags[-state] & LAST or items[j, 2] != 0:
+                        simple = False
+                        break
+                    items[top, 0] = state - 1
+                else:
+                    target = dfa_next[state, byte]
+                    if target == 0 and dfa_flags[state] & KNOWN:
+                        continue
+                    if target == 0 or dfa_flags[target] & ACCEPTING or items[j, 2] != 0:
+                        simple = False
+                        break
+                    items[top, 0] = target
+                items[top, 1], items[top, 2] = items[j, 1], 0
+                top += 1
+        if not simple:
+            top = step(m, begin, end, byte)
+            if top < 0:
+                return i
+            accepts = counts[ACCEPTS]
+        if top == end and accepts == 0:
+            i = ends[i]
+            continue
+        first, last = first_token[i], first_token[i + 1]
+        if first < last:
+            set_bits(row, token_ids, first, last)
+            if accepts == 0:
+                counts[FURTHEST] = max(counts[FURTHEST], cost_of(m, end, top))
+        if top == end:
+            i = ends[i]
+            continue
+        level_ends[depth] = top
+        i += 1
+    return nodes
+
+
+@jit
+def set_key(m: Int64, begin: int, end: int, accepts: int) -> int:
+    """A number for a set: the same for the same set, in whatever order."""
+    key = np.uint64(accepts)
+    for i in range(begin, end):
+        h = np.uint64(items_of(m)[i, 0]) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(items_of(m)[i, 1]) * np.uint64(
+            0xC2B2AE3D27D4EB4F
+        )
+        h ^= np.uint64(items_of(m)[i, 2]) * np.uint64(0x165667B19E3779F9)
+        h ^= h >> np.uint64(29)
+        h *= np.uint64(0xBF58476D1CE4E5B9)
+        h ^= h >> np.uint64(32)
+        key += h
+    return int(np.int64(key))
+
+
+@jit
+def group_of(groups: Int64, used: int, key: int) -> int:
+    """Where a set with this key belongs in the hash table `groups` [size, 2] (key, number or 0); -1: full."""
+    mask = len(groups) - 1
+    at = (key ^ (key >> 17)) & mask
+    while groups[at, 1] != 0 and groups[at, 0] != key:
+        at = (at + 1) & mask
+    if groups[at, 1] == 0 and 2 * used >= len(groups):
+        return -1
+    return int(at)
+
+
+@jit
+def walk_ends(
+    m: Int64, trie: Trie, quick: int, of_token: Int32, groups: Int64, examples: Int32, level_ends: Int32, resume_at: int
+) -> int:
+    """Tell the tokens of the trie that may follow the set items[0:level_ends[0]] apart by the set they lead to.
+
+    of_token  [tokens] int32: 0 where token_ids[k] may not follow, 1 where at most `quick` bytes complete the text after
+              it, else a number from 2 on, the same for the same set; -1 if there are too many of these
+    examples  [most groups] int32: one k of each number              groups  see group_of; DONE counts the numbers used
+    Otherwise as `walk`, but without its shortcuts."""
+    counts = counts_of(m)
+    nodes = len(trie.node_byte)
+    i = resume_at
+    while i < nodes:
+        depth = trie.node_depth[i]
+        end = level_ends[depth - 1]
+        top = step(m, level_ends[depth - 2] if depth > 1 else 0, end, trie.node_byte[i])
+        if top < 0:
+            return i
+        accepts = counts[ACCEPTS]
+        if top == end and accepts == 0:
+            i = trie.ends[i]
+            continue
+        first, last = trie.first_token[i], trie.first_token[i + 1]
+        if first < last:
+            number = np.int64(1)
+            if accepts == 0 and cost_of(m, end, top) > quick:
+                key = set_key(m, end, top, accepts)
+                at = group_of(groups, counts[DONE], key)
+                number = np.int64(-1)
+                if at >= 0:
+                    if groups[at, 1] == 0:
+                        groups[at, 0], groups[at, 1] = key, counts[DONE]
+                        examples[counts[DONE]] = first
+                        counts[DONE] += 1
+                    number = groups[at, 1]
+            for k in range(first, last):
+                of_token[k] = number
+        if top == end:
+            i = trie.ends[i]
+            continue
+        level_ends[depth] = top
+        i += 1
+    return nodes
