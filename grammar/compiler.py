@@ -166,10 +166,7 @@ class Compiler:
 def warmup() -> None:
     """Compile this package's numba loops or load them from numba's cache on disk: seconds, the first time."""
     vocabulary = Vocabulary([bytes((b,)) for b in range(256)] + [b'": "', None], [257])
-    for constraint in (
-        Constraint.regex("ab?"),
-        Constraint.json_schema({"uniqueItems": True, "items": {"type": "string"}}),
-    ):
+    for constraint in (Constraint.regex("ab?"),):
         matcher = Grammar(constraint, vocabulary).matcher()
         row = np.zeros(vocabulary.num_words, dtype=np.int32)
         matcher.fill_mask(row)

@@ -33,13 +33,13 @@ from .memory import (
 )
 
 
-@jit
+@jit("int64(int64)")
 def item_tag(state: int) -> int:
     """A number below 0 for the state of an item, to tell items from nodes in `visited`."""
     return -2 * state if state > 0 else 2 * state - 1
 
 
-@jit
+@jit("boolean(int64[::1], int64, int64, int64)")
 def is_first(m: Int64, a: int, b: int, c: int) -> bool:
     """Whether the step that has the present stamp meets (a, b, c) for the first time; VISITED counts what it met."""
     mask = len(visited_of(m)) - 1
@@ -58,7 +58,7 @@ def is_first(m: Int64, a: int, b: int, c: int) -> bool:
     return False
 
 
-@jit
+@jit("void(int64[::1])")
 def next_stamp(m: Int64) -> None:
     counts_of(m)[VISITED] = 0
     counts_of(m)[STAMP] += 1
@@ -67,7 +67,7 @@ def next_stamp(m: Int64) -> None:
         counts_of(m)[STAMP] = 1
 
 
-@jit
+@jit("int64(int64[::1], int64, int64, int64, int64)")
 def push_frame(m: Int64, node: int, below: int, kind: int, extra: int) -> int:
     """The frame (node, below, kind, extra), made if it is new; -1 if there is no room."""
     mask = len(frame_table_of(m)) - 1
@@ -96,7 +96,7 @@ def push_frame(m: Int64, node: int, below: int, kind: int, extra: int) -> int:
     return int(frame)
 
 
-@jit
+@jit()
 def pair_of(table: Int32, pairs: Int32, counts: Int64, counter: int, a: int, b: int) -> int:
     """The index of the pair (a, b), made if it is new; -1 if there is no room."""
     mask = len(table) - 1
@@ -120,12 +120,12 @@ def pair_of(table: Int32, pairs: Int32, counts: Int64, counter: int, a: int, b: 
     return int(index)
 
 
-@jit
+@jit("int64(int64[::1], int64, int64)")
 def longer_text(m: Int64, text: int, byte: int) -> int:
     return int(pair_of(text_table_of(m), texts_of(m), counts_of(m), TEXTS, text, byte))
 
 
-@jit
+@jit()
 def forget_pairs(table: Int32, pairs: Int32, first: int, last: int) -> None:
     """Take pairs first to last - 1 out of their hash table, the youngest first, which leaves it as it was before."""
     mask = len(table) - 1
@@ -137,7 +137,7 @@ def forget_pairs(table: Int32, pairs: Int32, first: int, last: int) -> None:
         table[at] = 0
 
 
-@jit
+@jit("void(int64[::1], int64, int64, int64)")
 def forget(m: Int64, frames: int, texts: int, seen: int) -> None:
     """Drop the frames, texts and lists from these numbers on: a walk of the vocabulary leaves nothing behind."""
     mask = len(frame_table_of(m)) - 1
@@ -153,7 +153,7 @@ def forget(m: Int64, frames: int, texts: int, seen: int) -> None:
     counts_of(m)[FRAMES], counts_of(m)[TEXTS], counts_of(m)[SEEN] = frames, texts, seen
 
 
-@jit
+@jit("void(int64[::1])")
 def rehash_frames(m: Int64) -> None:
     """Fill an empty frame_table."""
     count, counts_of(m)[FRAMES] = counts_of(m)[FRAMES], 1
@@ -162,7 +162,7 @@ def rehash_frames(m: Int64) -> None:
         push_frame(m, f[0], f[1], f[2], f[3])
 
 
-@jit
+@jit()
 def rehash_pairs(table: Int32, pairs: Int32, counts: Int64, counter: int, first: int) -> None:
     """Fill an empty table of pairs."""
     count, counts[counter] = counts[counter], first

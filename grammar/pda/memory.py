@@ -94,8 +94,9 @@ class Memory(NamedTuple):
         return np.array([part for array in self for part in (array.ctypes.data, len(array))], dtype=np.int64)
 
 
-def jit(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True)(function)
+def jit(signature: str | None = None) -> Any:
+    """With a signature a loop is compiled once, not again for each width of integer that it is called with."""
+    return numba.njit(signature, cache=True, nogil=True)
 
 
 @intrinsic

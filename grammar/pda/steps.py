@@ -53,7 +53,7 @@ from .memory import (
 )
 
 
-@jit
+@jit("int64(int64[::1], int64, int64)")
 def end_distinct(m: Int64, frame: int, text: int) -> int:
     """The frame to go on with when the text of the distinct node of `frame` is complete; -1: it is not new; -2: need.
 
@@ -84,7 +84,7 @@ def end_distinct(m: Int64, frame: int, text: int) -> int:
     return -2 if result < 0 else result
 
 
-@jit
+@jit("int64(int64[::1], int64, int64)")
 def joined_text(m: Int64, outer: int, inner: int) -> int:
     """The text `outer` followed by the bytes of `inner`; -1: no room."""
     length, at = 0, inner
@@ -101,7 +101,7 @@ def joined_text(m: Int64, outer: int, inner: int) -> int:
     return outer
 
 
-@jit
+@jit("int64(int64[::1], int64, int64)")
 def close(m: Int64, top: int, pending: int) -> int:
     """Turn the `pending` entries of `work` (node, frame, text; node 0: return to the frame) into items.
 
@@ -179,7 +179,7 @@ def close(m: Int64, top: int, pending: int) -> int:
     return top
 
 
-@jit
+@jit("int64(int64[::1], int64, int64, int64)")
 def step(m: Int64, begin: int, end: int, byte: int) -> int:
     """The set items[begin:end] after one more byte, written from `end` on; returns its end, or -1: something is needed.
 
@@ -230,7 +230,7 @@ def step(m: Int64, begin: int, end: int, byte: int) -> int:
     return top
 
 
-@jit
+@jit("int64(int64[::1], int64)")
 def start(m: Int64, node: int) -> int:
     """The set in which a text of `node` begins, written to items[0:result]; -1: something is needed."""
     next_stamp(m)
@@ -239,7 +239,7 @@ def start(m: Int64, node: int) -> int:
     return int(close(m, 0, 1))
 
 
-@jit
+@jit("void(int64[::1], int64, int64)")
 def sort_items(m: Int64, begin: int, end: int) -> None:
     """Put a set in its canonical order."""
     items = items_of(m)
@@ -255,7 +255,7 @@ def sort_items(m: Int64, begin: int, end: int) -> None:
         items[j, 0], items[j, 1], items[j, 2] = state, frame, text
 
 
-@jit
+@jit("int64(int64[::1], int64, int64)")
 def cost_of(m: Int64, begin: int, end: int) -> int:
     """Bytes of a shortest completion of a set."""
     cost = 2**31 - 1
@@ -266,7 +266,7 @@ def cost_of(m: Int64, begin: int, end: int) -> int:
     return cost
 
 
-@jit
+@jit()
 def advance(m: Int64, size: int, text: UInt8, done: int) -> int:
     """The set items[0:size] after the bytes text[done:], left sorted in items[0:result].
 
@@ -293,7 +293,7 @@ def advance(m: Int64, size: int, text: UInt8, done: int) -> int:
     return int(size)
 
 
-@jit
+@jit("int64(int64[::1], int64)")
 def only_byte(m: Int64, size: int) -> int:
     """The one byte that may follow the set items[0:size]; -1 if several may; -2: something is needed."""
     found = -1
@@ -316,7 +316,7 @@ def only_byte(m: Int64, size: int) -> int:
     return found
 
 
-@jit
+@jit()
 def forced(m: Int64, size: int, out: UInt8, done: int) -> int:
     """Bytes that must come after the set items[0:size], written to out[done:]; returns how many there are then.
 

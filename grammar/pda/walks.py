@@ -38,14 +38,14 @@ from .memory import (
 from .steps import cost_of, step
 
 
-@jit
+@jit()
 def set_bits(row: Int32, token_ids: Int32, begin: int, end: int) -> None:
     for k in range(begin, end):
         token = token_ids[k]
         row[token >> 5] |= np.int32(1) << np.int32(token & 31)
 
 
-@jit
+@jit("int64(int64[::1], int64, int64)")
 def highest_level(m: Int64, begin: int, end: int) -> int:
     level = 0
     for i in range(begin, end):
@@ -55,7 +55,7 @@ def highest_level(m: Int64, begin: int, end: int) -> int:
     return level
 
 
-@jit
+@jit()
 def find_mask(
     m: Int64, full: Trie, rest: Trie, plain_rows: Int32, row: Int32, level_ends: Int32, size: int, resume_at: int
 ) -> int:
@@ -92,7 +92,7 @@ def find_mask(
     return -1
 
 
-@jit
+@jit()
 def walk(m: Int64, trie: Trie, row: Int32, level_ends: Int32, resume_at: int) -> int:
     """The loop of find_mask over one trie; returns the node to resume at, or the number of nodes.
 
@@ -164,7 +164,7 @@ def walk(m: Int64, trie: Trie, row: Int32, level_ends: Int32, resume_at: int) ->
     return nodes
 
 
-@jit
+@jit("int64(int64[::1], int64, int64, int64)")
 def set_key(m: Int64, begin: int, end: int, accepts: int) -> int:
     """A number for a set: the same for the same set, in whatever order."""
     key = np.uint64(accepts)
@@ -180,7 +180,7 @@ def set_key(m: Int64, begin: int, end: int, accepts: int) -> int:
     return int(np.int64(key))
 
 
-@jit
+@jit("int64(int64[:, ::1], int64, int64)")
 def group_of(groups: Int64, used: int, key: int) -> int:
     """Where a set with this key belongs in the hash table `groups` [size, 2] (key, number or 0); -1: full."""
     mask = len(groups) - 1
@@ -192,7 +192,7 @@ def group_of(groups: Int64, used: int, key: int) -> int:
     return int(at)
 
 
-@jit
+@jit()
 def walk_ends(
     m: Int64, trie: Trie, quick: int, of_token: Int32, groups: Int64, examples: Int32, level_ends: Int32, resume_at: int
 ) -> int:
