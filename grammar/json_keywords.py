@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import NoReturn
 
 from .errors import SchemaError
 
@@ -154,7 +155,7 @@ def check_keywords(schema: Mapping[str, object], pointer: str) -> None:
             _check_spelling(keyword, value, pointer)
 
 
-def refuse(keyword: str, value: object, pointer: str, why: str = "cannot be enforced token by token") -> None:
+def refuse(keyword: str, value: object, pointer: str, why: str) -> NoReturn:
     raise SchemaError(why, pointer=pointer, keyword=keyword, value=value, hint=HINTS.get(keyword, ""))
 
 

@@ -141,6 +141,31 @@ class NumberWriter:
             results.append(e.concat(e.literal(b"-"), negative))
         return e.alternative(results)
 
+    def literal_text(self, limits: NumberLimits, canonical: bool) -> int:
+        from dataclasses import replace
+        e = self._e
+        plain = replace(limits, whole=None, not_multiples=(), excluded=frozenset())
+        minus = [self.number(NumberLimits(v, False, v, False), integer=False) for v in limits.excluded]
+        minus += [self.number(NumberLimits(multiples=(m,)), integer=False) for m in limits.not_multiples]
+        ints = self.number(NumberLimits(), integer=True)
+        whole = e.sequence(ints, e.optional(e.sequence(self._point, e.repeat(e.literal(b"0"), 1))))
+        if limits.whole is False:
+            minus.append(whole)
+        simple = not limits.multiples and limits.low is None and limits.high is None
+        if minus and simple:
+            plain = replace(plain, multiples=())
+            result = e.both([e.sequence(ints, e.optional(e.sequence(self._point, e.repeat(self._digit, 1))))], e.alternative(minus))
+            if limits.whole:
+                result = e.both([result, ints])
+        else:
+            result = self.number(plain, integer=limits.whole is True)
+            if minus:
+                result = e.both([result], e.alternative(minus))
+        if canonical:
+            canon = e.sequence(ints, e.optional(e.sequence(self._point, self._digits, self._nonzero)))
+            result = e.both([result, canon], e.literal(b"-0"))
+        return result
+
     def _magnitude(
         self, low: Fraction, low_open: bool, high: Fraction | None, high_open: bool, limits: NumberLimits, integer: bool
     ) -> int:

@@ -185,7 +185,7 @@ class Algebra:
                 if keyword == "anyOf":
                     shapes = self._product(shapes, self._any_of(options, at, kind), at)
                 else:
-                    context = shapes if "properties" not in steps or own in shapes else self._product(shapes, [own], at)
+                    context = self._product(shapes, [own], at)
                     shapes = self._one_of(shapes, context, members, options, at, kind)
             else:
                 for options_of_one in self._conditions(at, keyword, kind):
@@ -330,7 +330,7 @@ class Algebra:
                 self._budget.tick()
                 if any(name in y_tags and not values & y_tags[name] for name, values in x_tags.items()):
                     continue
-                if not self._disjoint(x, y, kind):
+                if not self.disjoint(x, y, kind):
                     return True
         return False
 
@@ -347,7 +347,7 @@ class Algebra:
                             tags[name] = frozenset(value_key(v) for values in constants.values() for v in values)
         return tags
 
-    def _disjoint(self, a: Shape, b: Shape, kind: str, depth: int = MAX_DISJOINT_DEPTH) -> bool:
+    def disjoint(self, a: Shape, b: Shape, kind: str, depth: int = MAX_DISJOINT_DEPTH) -> bool:
         """Whether no value satisfies both; False also where that cannot be told."""
         both = a.within(b)
         return both is None or self._evidently_empty(both, kind, depth)
