@@ -1,43 +1,52 @@
 """Regular expressions over bytes as hash-consed values, and their derivatives.
 
 Here: building expressions, `derivatives(e)` (what is left of e after each byte), emptiness and shortest completions.
-Not here: pattern syntax (regex.py), schemas (json_schema.py), numbered states and tables (automaton.py), counters too
-large to matter (horizon.py).
+Not here: how alternatives are joined (alternatives.py), intersections (intersections.py), pattern syntax (regex.py),
+schemas (json_schema.py), numbered states and tables (automaton.py), counters too large to matter (horizon.py).
 
 An expression is an int into one `Expressions`; equal structure is the same int, so a derivative is an automaton state
 as it stands, and a counted repetition is one expression with a number in it instead of thousands of states.  Rules let
 expressions recur (a JSON value holds JSON values): concatenation nests to the right, so the tail is the stack.
 Every expression but NOTHING has at least one member; what cannot be completed becomes NOTHING when it is built.
 
-After Brzozowski 1964 (derivatives), Owens, Reppy & Turon 2009 (hash-consing, similarity, byte classes), and, for
-intersections, A* over the product of the parts (Hart, Nilsson & Raphael 1968).
+After Brzozowski 1964 (derivatives), Owens, Reppy & Turon 2009 (hash-consing, similarity, byte classes).
 One store belongs to one grammar; not thread-safe, its automaton's lock guards it."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from . import residues
+from .alternatives import Alternatives
+from .byte_sets import ALL_BYTES, Row, byte_set, split
+from .intersections import Intersections
+from .kinds import (
+    ALTERNATIVE,
+    BOTH,
+    BYTES,
+    CONCAT,
+    EMPTY,
+    EMPTY_KIND,
+    INFINITE,
+    LITERAL,
+    NOTHING,
+    NOTHING_KIND,
+    REPEAT,
+    RESIDUE,
+    RULE,
+    WORDS,
+)
 from .limits import Budget
+from .plain_levels import PlainLevels
+from .word_lists import WordList
 
-INFINITE = 1 << 60  # "no upper bound": of a repetition, of a length
-ALL_BYTES = (1 << 256) - 1  # a set of bytes is an int; bit b is byte b
-NOTHING, EMPTY = 0, 1  # no string at all; the empty string
-FACTOR_DEPTH = 3
+__all__ = [
+    "ALL_BYTES", "ALTERNATIVE", "BYTES", "CONCAT", "EMPTY", "INFINITE", "LITERAL", "NOTHING", "REPEAT", "RESIDUE",
+    "Expressions", "Row", "byte_set",
+]  # fmt: skip
+
 LITERAL_CHUNK = 32  # bytes: a derivative copies the rest of its literal, so literals are kept short
-
-(NOTHING_KIND, EMPTY_KIND, BYTES, LITERAL, CONCAT, ALTERNATIVE, REPEAT, BOTH, RULE, RESIDUE) = range(10)
-
-Row = tuple[tuple[int, int], ...]  # (set of bytes, what is left after one of them); sets disjoint, no NOTHING
-
-
-def byte_set(*ranges: tuple[int, int]) -> int:
-    """The set of all bytes in the given inclusive ranges."""
-    result = 0
-    for first, last in ranges:
-        result |= (1 << (last + 1)) - (1 << first)
-    return result
 
 
 class Expressions:
@@ -60,9 +69,11 @@ class Expressions:
         self._ids: dict[tuple[int, Any], int] = {}
         self._rows: dict[int, Row] = {}
         self._concats: dict[tuple[int, int], int] = {}
-        self._both_rows: dict[int, list[tuple[int, int]]] = {}  # rows of intersections, not yet rid of dead ends
-        self._unresolved: set[int] = set()  # intersections whose `shortest` is not known yet
+        self._word_lists: list[WordList] = []
+        self._word_list_of: dict[frozenset[bytes], int] = {}
         self._rules_settled = True
+        self._alternatives, self._intersections = Alternatives(self), Intersections(self)
+        self._plain_levels = PlainLevels(self)
         self._intern(NOTHING_KIND, ())
         self._intern(EMPTY_KIND, ())
         self.any_byte = self.bytes_in(ALL_BYTES)
@@ -85,6 +96,8 @@ class Expressions:
         """Exactly these bytes.   parts: bytes, 1 to LITERAL_CHUNK of them"""
         if not all(self.alphabet >> byte & 1 for byte in text):
             return NOTHING
+        if len(text) <= LITERAL_CHUNK:
+            return self._intern(LITERAL, text) if text else EMPTY
         result = EMPTY
         chunks = [text[i : i + LITERAL_CHUNK] for i in range(0, len(text), LITERAL_CHUNK)]
         for chunk in reversed(chunks):
@@ -126,35 +139,26 @@ class Expressions:
             result = self.concat(item, result)
         return result
 
-    def alternative(self, items: Iterable[int], depth: int = FACTOR_DEPTH) -> int:
-        """Any of the items.   parts: sorted tuple, two or more, none of them an alternative
+    def words(self, texts: Iterable[bytes]) -> int:
+        """One of many texts, in memory and time for the texts alone.   parts: (number of the list, first, last, depth)
 
-        depth: how far common heads are looked for in the tails of common heads.  Without a bound, alternatives of
-        large schemas would be multiplied out to their ends, which derivatives may never ask for."""
-        flat: set[int] = set()
-        for item in items:
-            if self.kind[item] == ALTERNATIVE:
-                flat.update(self.parts[item])
-            elif item != NOTHING:
-                flat.add(item)
-        if len(flat) < 2:
-            return flat.pop() if flat else NOTHING
-        heads: list[int] = []  # what all items begin with
-        while len(flat) > 1 and depth > 0:
-            self.budget.tick()
-            flat, by_head = self._factored(flat, depth)
-            if len(by_head) != 1 or EMPTY in flat:
-                break
-            (head, tails), *_ = by_head.items()
-            heads.append(head)
-            flat = set()
-            for tail in tails:
-                flat.update(self.parts[tail] if self.kind[tail] == ALTERNATIVE else (tail,))
-        members = tuple(sorted(flat))
-        result = members[0] if len(members) == 1 else self._intern(ALTERNATIVE, members)
-        for head in reversed(heads):
-            result = self.concat(head, result)
-        return result
+        The words from `first` up to `last`, their first `depth` bytes taken away; the list is not looked into."""
+        kept = frozenset(texts)
+        number = self._word_list_of.get(kept)
+        if number is None:
+            allowed = bytes(byte for byte in range(256) if self.alphabet >> byte & 1)
+            number = self._word_list_of[kept] = len(self._word_lists)
+            self._word_lists.append(WordList(word for word in kept if not word.translate(None, allowed)))
+        return self._words(number, 0, len(self._word_lists[number].words), 0)
+
+    def _words(self, number: int, first: int, last: int, depth: int) -> int:
+        if last - first > 1:
+            return self._intern(WORDS, (number, first, last, depth))
+        return self.literal(self._word_lists[number].words[first][depth:]) if last > first else NOTHING
+
+    def alternative(self, items: Iterable[int]) -> int:
+        """Any of the items.   parts: sorted tuple, two or more, none of them an alternative"""
+        return self._alternatives.alternative(items)
 
     def optional(self, item: int) -> int:
         return self.alternative((EMPTY, item))
@@ -183,15 +187,21 @@ class Expressions:
         """What is in all of the items and not in `minus`.   parts: (sorted tuple of items, minus)
 
         No part may hold a rule.  The one constructor that searches."""
-        result = self._both_unresolved(items, minus)
-        return result if self._resolve(result) else NOTHING
+        return self._intersections.both(items, minus)
+
+    def declare_whole(self, e: int) -> None:
+        """Promise that whatever is intersected with `e` lies in it, as texts of any characters do in all texts."""
+        self._intersections.declare_whole(e)
 
     def residue(self, modulus: int, places: int) -> int:
         """Digits (one point among them allowed) whose value * 10**places is a whole multiple of `modulus`.
 
-        parts: (modulus, places, digits after the point so far or -1 before it, remainder)
+        parts: a state of residues.py
         Only as a part of `both`: by itself it says nothing of the shape of a number."""
-        return self._intern(RESIDUE, (modulus, places, -1, 0))
+        return self._residue((modulus, places, -1, 0))
+
+    def _residue(self, state: residues.State) -> int:
+        return NOTHING if residues.bytes_needed(state) is None else self._intern(RESIDUE, state)
 
     def new_rule(self) -> int:
         """An expression for a body given later by `set_rule`; the body is never nullable.   parts: rule number"""
@@ -227,6 +237,10 @@ class Expressions:
             row = self._rows[e] = self._derive(e)
         return row
 
+    def plain_level(self, e: int) -> int:
+        """A number m such that every sequence of up to m plain characters (plain_levels.py) leaves something of `e`."""
+        return self._plain_levels.level(e)
+
     def _derive(self, e: int) -> Row:
         kind, parts = self.kind[e], self.parts[e]
         if kind == LITERAL:
@@ -234,17 +248,14 @@ class Expressions:
         if kind == BYTES:
             return ((parts, EMPTY),)
         if kind == CONCAT:
-            pairs: list[tuple[int, int]] = []
-            while True:  # along the chain for as long as its heads can be empty
-                if self.kind[e] != CONCAT:
-                    pairs += self.derivatives(e)
+            head, tail = parts
+            pairs = [(members, self.concat(left, tail)) for members, left in self.derivatives(head)]
+            while self.nullable[head]:  # along the chain for as long as its heads can be empty
+                if self.kind[tail] != CONCAT:
+                    pairs += self.derivatives(tail)
                     break
-                head, tail = self.parts[e]
-                row = self.derivatives(head)
-                pairs += [(members, self.concat(left, tail)) for members, left in row]
-                if not self.nullable[head]:
-                    break
-                e = tail
+                head, tail = self.parts[tail]
+                pairs += [(members, self.concat(left, tail)) for members, left in self.derivatives(head)]
             return self._joined(pairs)
         if kind == ALTERNATIVE:
             return self._joined([pair for item in parts for pair in self.derivatives(item)])
@@ -253,48 +264,44 @@ class Expressions:
             again = self.repeat(body, max(0, least - 1), most if most >= INFINITE else most - 1)
             return self._joined([(members, self.concat(left, again)) for members, left in self.derivatives(body)])
         if kind == BOTH:
-            return self._joined([(s, left) for s, left in self._both_row(e) if self._resolve(left)])
+            return self._joined(self._intersections.derivatives(e))
+        if kind == WORDS:
+            number, first, last, depth = parts
+            branches = self._word_lists[number].branches(first, last, depth)
+            return tuple((1 << b.byte, self._words(number, b.first, b.last, depth + 1)) for b in branches)
         if kind == RULE:
             body = self.rules[parts]
             assert body is not None, "a rule is used before its body is known"
             return self.derivatives(body)
         if kind == RESIDUE:
-            return self._derive_residue(*parts)
+            pairs = [(1 << byte[0], self._residue(state)) for byte, state in residues.steps(parts)]
+            return self._joined([pair for pair in pairs if pair[1] != NOTHING])
         return ()
-
-    def _derive_residue(self, modulus: int, places: int, after_point: int, remainder: int) -> Row:
-        pairs: list[tuple[int, int]] = []
-        if after_point < 0:
-            pairs.append((1 << ord("."), self._intern(RESIDUE, (modulus, places, 0, remainder))))
-        for digit in range(10 if after_point < places else 1):
-            if after_point >= places:  # only zeros can follow
-                left = (modulus, places, after_point, remainder)
-            else:
-                position = after_point + 1 if after_point >= 0 else -1
-                left = (modulus, places, position, (remainder * 10 + digit) % modulus)
-            pairs.append((1 << (ord("0") + digit), self._intern(RESIDUE, left)))
-        return self._joined(pairs)
 
     def _joined(self, pairs: list[tuple[int, int]]) -> Row:
         """Pairs whose sets may overlap -> a row: where sets overlap, either rest may follow."""
         if len(pairs) < 2:
             return tuple(pairs)
-        by_set: dict[int, list[int]] = {}
         union = 0
-        disjoint = True
-        for members, left in pairs:
-            same = by_set.get(members)
-            if same is not None:
-                same.append(left)
-                continue
-            disjoint = disjoint and not union & members
-            union |= members
-            by_set[members] = [left]
-        if not disjoint:
-            by_set = _split(by_set)
         row: dict[int, int] = {}
-        for members, lefts in by_set.items():
-            left = lefts[0] if len(lefts) == 1 else self.alternative(lefts)
+        for members, left in pairs:
+            if union & members:
+                break
+            union |= members
+            row[left] = row.get(left, 0) | members
+        else:
+            return tuple((members, left) for left, members in row.items())
+        by_set: dict[int, list[int]] = {}
+        for members, left in pairs:
+            by_set.setdefault(members, []).append(left)
+        row = {}
+        for members, lefts in (split(by_set) if len(by_set) > 1 else by_set).items():
+            if len(lefts) == 1:
+                left = lefts[0]
+            elif len(lefts) == 2:
+                left = self._alternatives.pair(*lefts)
+            else:
+                left = self._alternatives.alternative(lefts)
             row[left] = row.get(left, 0) | members
         return tuple((members, left) for left, members in row.items())
 
@@ -332,134 +339,30 @@ class Expressions:
                     return self._concat_one(joined, rest)
         return self._intern(CONCAT, (head, tail))
 
-    def _factored(self, items: set[int], depth: int) -> tuple[set[int], dict[int, list[int]]]:
-        """Items with equal heads joined (ab|ac = a(b|c)), then sets of bytes and repetitions before equal tails.
-
-        Returns the new items and, for the caller's loop over a common head, heads with their tails."""
-        by_head: dict[int, list[int]] = {}
-        for item in items:
-            head, tail = self.parts[item] if self.kind[item] == CONCAT else (item, EMPTY)
-            by_head.setdefault(head, []).append(tail)
-        if len(by_head) == 1 and len(items) > 1:
-            return items, by_head
-        sets: dict[int, list[int]] = {}
-        repeats: dict[tuple[int, int], list[int]] = {}
-        result: set[int] = set()
-        for head, tails in by_head.items():
-            tail = tails[0] if len(tails) == 1 else self.alternative(tails, depth - 1)
-            kind = self.kind[head]
-            if kind == BYTES or (kind == LITERAL and len(self.parts[head]) == 1):
-                sets.setdefault(tail, []).append(head)
-            elif kind == REPEAT:
-                repeats.setdefault((self.parts[head][0], tail), []).append(head)
-            else:
-                result.add(self.concat(head, tail))
-        for tail, heads in sets.items():
-            if len(heads) > 1:
-                members = 0
-                for head in heads:
-                    part = self.parts[head]
-                    members |= 1 << part[0] if self.kind[head] == LITERAL else part
-                heads = [self.bytes_in(members)]
-            result.add(self.concat(heads[0], tail))
-        for (body, tail), heads in repeats.items():
-            for least, most in _merged_intervals([self.parts[head][1:] for head in heads]):
-                result.add(self.concat(self.repeat(body, least, most), tail))
-        if EMPTY in result:
-            for item in [i for i in result if self.kind[i] == REPEAT and self.parts[i][1] == 1]:
-                result.remove(item)
-                result.add(self.repeat(self.parts[item][0], 0, self.parts[item][2]))
-        if EMPTY in result and any(self.nullable[item] for item in result if item != EMPTY):
-            result.discard(EMPTY)
-        flat: set[int] = set()
-        for item in result:
-            flat.update(self.parts[item] if self.kind[item] == ALTERNATIVE else (item,))
-        return flat, by_head
-
-    # ---- intersections -----------------------------------------------------------------------------------------
-
-    def _both_unresolved(self, items: Iterable[int], minus: int) -> int:
-        flat: set[int] = set()
-        for item in items:
-            if item == NOTHING:
-                return NOTHING
-            if self.kind[item] == BOTH and self.parts[item][1] == NOTHING:
-                flat.update(self.parts[item][0])
-            else:
-                flat.add(item)
-        if EMPTY in flat:
-            return EMPTY if all(self.nullable[i] for i in flat) and not self.nullable[minus] else NOTHING
-        members = tuple(sorted(flat))
-        if len(members) == 1 and minus == NOTHING:
-            return members[0]
-        return self._intern(BOTH, (members, minus))
-
-    def _both_row(self, e: int) -> list[tuple[int, int]]:
-        """Derivatives of an intersection, dead ends included."""
-        row = self._both_rows.get(e)
-        if row is not None:
-            return row
-        items, minus = self.parts[e]
-        product: list[tuple[int, tuple[int, ...]]] = [(ALL_BYTES, ())]
-        for item in items:
-            product = [
-                (common, (*lefts, left))
-                for members, lefts in product
-                for others, left in self.derivatives(item)
-                if (common := members & others)
-            ]
-        row = []
-        for members, lefts in product:
-            for others, taken in self.derivatives(minus):
-                common = members & others
-                if common:
-                    row.append((common, self._both_unresolved(lefts, taken)))
-                    members ^= common
-            if members:
-                row.append((members, self._both_unresolved(lefts, NOTHING)))
-        self._both_rows[e] = row
-        return row
-
-    def _resolve(self, e: int) -> bool:
-        """Whether `e` has a member; finds an intersection's shortest one first."""
-        if e not in self._unresolved:
-            return self.shortest[e] < INFINITE
-        # A*: a shortest member of the intersection is no shorter than that of any part.
-        distance = {e: 0}
-        parent: dict[int, int] = {}
-        heap = [(self.shortest[e], 0, e)]
-        while heap:
-            total, so_far, state = heapq.heappop(heap)
-            if so_far > distance[state]:
-                continue
-            if state not in self._unresolved or self.nullable[state]:
-                self._settle(state, total - so_far)
-                while state != e:
-                    state = parent[state]
-                    self._settle(state, total - distance[state])
-                return True
-            self.budget.tick()
-            for _, left in self._both_row(state):
-                if left == NOTHING or self.shortest[left] >= INFINITE:
-                    continue
-                if so_far + 1 < distance.get(left, INFINITE):
-                    distance[left] = so_far + 1
-                    parent[left] = state
-                    heapq.heappush(heap, (so_far + 1 + self.shortest[left], so_far + 1, left))
-        for state in distance:  # all that can be reached from e, and no member among it
-            if state in self._unresolved:
-                self._settle(state, INFINITE)
-        return False
-
-    def _at_least(self, e: int) -> int:
-        return self.shortest[e]  # of an unresolved intersection: a lower bound
-
-    def _settle(self, e: int, shortest: int) -> None:
-        if e in self._unresolved:
-            self._unresolved.discard(e)
-            self.shortest[e] = shortest
-
     # ---- interning ---------------------------------------------------------------------------------------------
+
+    def head_and_tail(self, e: int) -> tuple[int, int]:
+        """`e` as a concatenation."""
+        return self.parts[e] if self.kind[e] == CONCAT else (e, EMPTY)
+
+    def single_bytes(self, e: int) -> int:
+        """The set if `e` is one byte of a set, else the empty set."""
+        kind = self.kind[e]
+        if kind == BYTES:
+            return int(self.parts[e])
+        if kind == LITERAL and len(self.parts[e]) == 1:
+            return 1 << int(self.parts[e][0])
+        return 0
+
+    def alternative_of(self, members: tuple[int, ...]) -> int:
+        return self._intern(ALTERNATIVE, members)
+
+    def intersection(self, items: tuple[int, ...], minus: int) -> int:
+        e = self._ids.get((BOTH, (items, minus)))
+        if e is None:
+            e = self._intern(BOTH, (items, minus))
+            self._intersections.register(e)
+        return e
 
     def _intern(self, kind: int, parts: Any) -> int:
         key = (kind, parts)
@@ -474,8 +377,6 @@ class Expressions:
         self.parts.append(parts)
         self.nullable.append(nullable)
         self.shortest.append(shortest)
-        if kind == BOTH:
-            self._unresolved.add(e)
         return e
 
     def _attributes(self, kind: int, parts: Any) -> tuple[bool, int]:
@@ -494,44 +395,15 @@ class Expressions:
             body, least, _ = parts
             return least == 0 or nullable[body], min(INFINITE, least * shortest[body])
         if kind == BOTH:
-            items, minus = parts
-            empty = all(nullable[i] for i in items) and not nullable[minus]
-            return empty, max(0 if empty else 1, *(shortest[i] for i in items))
+            return self._intersections.attributes(*parts)
+        if kind == WORDS:
+            number, first, last, depth = parts
+            words = self._word_lists[number]
+            return words.ends(first, depth), words.shortest(first, last, depth)
         if kind == RULE:
             known = self.rules[parts] if parts < len(self.rules) else None
             return False, INFINITE if known is None else shortest[known]
         if kind == RESIDUE:
-            modulus, places, after_point, remainder = parts
-            return remainder * 10 ** (places - max(0, after_point)) % modulus == 0, 0
+            needed = residues.bytes_needed(parts)
+            return needed == 0, INFINITE if needed is None else needed
         return (True, 0) if kind == EMPTY_KIND else (False, INFINITE)
-
-
-def _split(by_set: dict[int, list[int]]) -> dict[int, list[int]]:
-    """Overlapping sets -> disjoint ones, each with the values of all sets that it was part of."""
-    result: list[tuple[int, list[int]]] = []
-    for members, values in by_set.items():
-        pieces: list[tuple[int, list[int]]] = []
-        for others, held in result:
-            common = members & others
-            if common:
-                pieces.append((common, held + values))
-                members ^= common
-                others ^= common
-            if others:
-                pieces.append((others, held))
-        if members:
-            pieces.append((members, values))
-        result = pieces
-    return dict(result)
-
-
-def _merged_intervals(intervals: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    if len(intervals) == 1:
-        return list(intervals)
-    merged: list[tuple[int, int]] = []
-    for low, high in sorted(intervals):
-        if merged and low <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
-        else:
-            merged.append((low, high))
-    return merged

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import NoReturn
 
 from .errors import SchemaError
 
@@ -42,6 +43,14 @@ def _strings(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+def _named_strings(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_strings, value.values()))
+
+
+def _dependencies(value: object) -> bool:
+    return isinstance(value, dict) and all(_schema(v) or _strings(v) for v in value.values())
+
+
 def _type(value: object) -> bool:
     names = [value] if isinstance(value, str) else value
     return isinstance(names, list) and bool(names) and all(name in TYPES for name in names)
@@ -72,108 +81,81 @@ ENFORCED: Mapping[str, tuple[str, _Test]] = {
     "exclusiveMaximum": ("a number (in draft 4: a boolean)", lambda v: _number(v) or isinstance(v, bool)),
     "multipleOf": ("a number above 0", lambda v: _number(v) and v > 0),  # type: ignore[operator]
     "items": ("a schema, or a list of schemas", lambda v: _schema(v) or (isinstance(v, list) and all(map(_schema, v)))),
-    "prefixItems": _SCHEMAS,
+    "prefixItems": ("a list of schemas", lambda v: v == [] or _schemas(v)),
     "additionalItems": _A_SCHEMA,
     "minItems": _A_COUNT,
     "maxItems": _A_COUNT,
-    "uniqueItems": ("a boolean", lambda v: isinstance(v, bool)),  # where it cannot fail; else refused
+    "uniqueItems": ("a boolean", lambda v: isinstance(v, bool)),
     "properties": _NAMED,
     "required": ("a list of strings", _strings),
     "additionalProperties": _A_SCHEMA,
     "minProperties": _A_COUNT,
     "maxProperties": _A_COUNT,
     "discriminator": ("an object", lambda v: isinstance(v, (dict, str))),  # OpenAPI: its property is required
+    "nullable": ("a boolean", lambda v: isinstance(v, bool)),  # OpenAPI: beside `type`, null is one more type
+    "patternProperties": _NAMED,
+    "propertyNames": _A_SCHEMA,
+    "dependentRequired": ("an object whose values are lists of strings", _named_strings),
+    "dependentSchemas": _NAMED,
+    "dependencies": ("an object whose values are schemas or lists of strings", _dependencies),
+    "unevaluatedProperties": _A_SCHEMA,
+    "unevaluatedItems": _A_SCHEMA,
+    "contains": _A_SCHEMA,
+    "minContains": _A_COUNT,
+    "maxContains": _A_COUNT,
+    "not": _A_SCHEMA,
+    "if": _A_SCHEMA,
+    "then": _A_SCHEMA,
+    "else": _A_SCHEMA,
+    "$dynamicRef": _A_STRING,
+    "$recursiveRef": _A_STRING,
 }
 
-_ABOUT = ("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly")
-_STRUCTURE = ("$schema", "$id", "id", "$anchor", "$comment", "$defs", "definitions", "$vocabulary")
-_CONTENT = ("contentMediaType", "contentEncoding", "contentSchema", "externalDocs", "xml")
-_WITHOUT_EFFECT = ("then", "else", "minContains", "maxContains")  # by themselves; what gives them one is refused
-IGNORED = frozenset((*_ABOUT, *_STRUCTURE, *_CONTENT, *_WITHOUT_EFFECT))
+# Keywords that hold schemas: one, a list of them, an object of them.
+SUBSCHEMA = frozenset((
+    "items", "additionalItems", "contains", "additionalProperties", "propertyNames", "unevaluatedProperties",
+    "unevaluatedItems", "not", "if", "then", "else",
+))  # fmt: skip
+SUBSCHEMA_LIST = frozenset(("allOf", "anyOf", "oneOf", "prefixItems", "items"))
+SUBSCHEMA_MAP = frozenset(
+    ("properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions")
+)
 
-# keyword -> the type that it speaks of ("" for any): for other types it says nothing
-REFUSED: Mapping[str, str] = {
-    "not": "",
-    "if": "",
-    "dependentSchemas": "object",
-    "dependentRequired": "object",
-    "dependencies": "object",
-    "patternProperties": "object",
-    "propertyNames": "object",
-    "unevaluatedProperties": "object",
-    "unevaluatedItems": "array",
-    "contains": "array",
-    "$dynamicRef": "",
-    "$recursiveRef": "",
-    "$dynamicAnchor": "",
-    "$recursiveAnchor": "",
-    "nullable": "",
-    "disallow": "",
-    "divisibleBy": "number",
-    "extends": "",
-}
+# Keywords that say nothing about which values are valid.
+ANNOTATIONS = frozenset((
+    "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly",
+    "$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$defs", "definitions",
+    "$vocabulary", "contentMediaType", "contentEncoding", "contentSchema", "externalDocs", "xml",
+))  # fmt: skip
+
+REFUSED = frozenset(("disallow", "divisibleBy", "extends"))  # of draft 3
 
 HINTS: Mapping[str, str] = {
-    "not": "State what is allowed instead: enum, anyOf, additionalProperties: false.",
-    "if": "Write anyOf with one complete object per case.",
-    "nullable": 'Write anyOf: [..., {"type": "null"}], or add "null" to the list of types.',
-    "patternProperties": "Name the properties, or use additionalProperties with one schema for all of them.",
-    "propertyNames": "Name the properties.",
-    "dependencies": "Write anyOf with one complete object per case.",
-    "dependentRequired": "Write anyOf with one complete object per case.",
-    "dependentSchemas": "Write anyOf with one complete object per case.",
-    "uniqueItems": "Enforced for arrays: items, prefixItems, minItems, maxItems.",
-    "contains": "Enforced for arrays: items, prefixItems, minItems, maxItems.",
-    "unevaluatedProperties": "Use additionalProperties.",
-    "unevaluatedItems": "Use items.",
-    "$dynamicRef": "Use $ref.",
-    "$recursiveRef": "Use $ref.",
-    "oneOf": "Use anyOf if the members may overlap; or tell them apart by a required property with a const.",
-}
-
-_NEVER_FALSE: Mapping[str, tuple[object, ...]] = {
-    "nullable": (False,),
-    "patternProperties": ({},),
-    "propertyNames": (True, {}),
-    "dependencies": ({},),
-    "dependentRequired": ({},),
-    "dependentSchemas": ({},),
-    "unevaluatedProperties": (True, {}),
-    "unevaluatedItems": (True, {}),
-    "not": (False,),
+    "disallow": "Write not.",
+    "divisibleBy": "Write multipleOf.",
+    "extends": "Write allOf.",
+    "uniqueItems": "Enforced for items whose equal values can be told by their texts; see the documentation.",
 }
 
 # Words that happen to resemble keywords but are common in schemas as they are.
 _NOT_SLIPS = frozenset(("types", "readonly", "uniqueItem", "required_", "description_"))
-_LOOKED_AT = sorted(
-    k for k in {*ENFORCED, *REFUSED, "then", "else", "minContains", "maxContains"} if len(k) > 4 and k.isalnum()
-)
+_LOOKED_AT = sorted(k for k in (*ENFORCED, *REFUSED) if len(k) > 4 and k.isalnum())
 
 
 def check_keywords(schema: Mapping[str, object], pointer: str) -> None:
     """SchemaError for the first keyword of a schema object that is malformed, refused or misspelled."""
-    types = schema.get("type")
-    names = [types] if isinstance(types, str) else types if isinstance(types, list) else list(TYPES)
     for keyword, value in schema.items():
-        if keyword in ENFORCED:
-            wanted, test = ENFORCED[keyword]
-            if not test(value):
-                raise SchemaError(f"must be {wanted}", pointer=pointer, keyword=keyword, value=value)
+        known = ENFORCED.get(keyword)
+        if known is not None:
+            if not known[1](value):
+                raise SchemaError(f"must be {known[0]}", pointer=pointer, keyword=keyword, value=value)
         elif keyword in REFUSED:
-            speaks_of = REFUSED[keyword]
-            irrelevant = (
-                bool(speaks_of) and speaks_of not in names and not (speaks_of == "number" and "integer" in names)
-            )
-            harmless = any(value is v or (v == {} == value) for v in _NEVER_FALSE.get(keyword, ()))
-            if keyword == "if" and not {"then", "else"} & schema.keys():
-                harmless = True
-            if not irrelevant and not harmless:
-                refuse(keyword, value, pointer)
-        elif keyword not in IGNORED:
+            refuse(keyword, value, pointer, "is no keyword since draft 4")
+        elif keyword not in ANNOTATIONS:
             _check_spelling(keyword, value, pointer)
 
 
-def refuse(keyword: str, value: object, pointer: str, why: str = "cannot be enforced token by token") -> None:
+def refuse(keyword: str, value: object, pointer: str, why: str) -> NoReturn:
     raise SchemaError(why, pointer=pointer, keyword=keyword, value=value, hint=HINTS.get(keyword, ""))
 
 

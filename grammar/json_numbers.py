@@ -25,6 +25,9 @@ class NumberLimits:
     high: Fraction | None = None
     high_open: bool = False
     multiples: tuple[Fraction, ...] = ()
+    whole: bool | None = None  # True: integers only, False: no integers
+    not_multiples: tuple[Fraction, ...] = ()
+    excluded: frozenset[Fraction] = frozenset()
 
     def within(self, other: NumberLimits) -> NumberLimits:
         """Both limits at once."""
@@ -35,14 +38,43 @@ class NumberLimits:
         if other.high is not None and (high is None or (-other.high, other.high_open) > (-high, high_open)):
             high, high_open = other.high, other.high_open
         multiples = tuple(dict.fromkeys((*self.multiples, *other.multiples)))
-        return NumberLimits(low, low_open, high, high_open, multiples)
+        whole = self.whole if other.whole is None else other.whole
+        if self.whole is not None and other.whole is not None and self.whole != other.whole:
+            return NumberLimits(Fraction(0), True, Fraction(0), True)
+        return NumberLimits(
+            low, low_open, high, high_open, multiples, whole,
+            tuple(dict.fromkeys((*self.not_multiples, *other.not_multiples))), self.excluded | other.excluded,
+        )
+
+    def is_empty(self) -> bool:
+        return self.empty_range
+
+    def outside(self) -> list[NumberLimits]:
+        pieces = []
+        so_far = NumberLimits()
+        if self.whole is not None:
+            pieces.append(NumberLimits(whole=not self.whole))
+            so_far = NumberLimits(whole=self.whole)
+        if self.low is not None:
+            pieces.append(so_far.within(NumberLimits(None, False, self.low, not self.low_open)))
+        if self.high is not None:
+            pieces.append(so_far.within(NumberLimits(self.high, not self.high_open)))
+        so_far = so_far.within(NumberLimits(self.low, self.low_open, self.high, self.high_open))
+        for multiple in self.multiples:
+            pieces.append(so_far.within(NumberLimits(not_multiples=(multiple,))))
+            so_far = so_far.within(NumberLimits(multiples=(multiple,)))
+        return pieces
 
     def admit(self, value: Fraction) -> bool:
         if self.low is not None and (value < self.low or (self.low_open and value == self.low)):
             return False
         if self.high is not None and (value > self.high or (self.high_open and value == self.high)):
             return False
-        return all((value / multiple).denominator == 1 for multiple in self.multiples)
+        if self.whole is not None and self.whole != (value.denominator == 1) or value in self.excluded:
+            return False
+        return all((value / m).denominator == 1 for m in self.multiples) and not any(
+            (value / m).denominator == 1 for m in self.not_multiples
+        )
 
     @property
     def empty_range(self) -> bool:
@@ -108,6 +140,31 @@ class NumberWriter:
             negative = self._magnitude(least, least_open, most, limits.low_open, limits, integer)
             results.append(e.concat(e.literal(b"-"), negative))
         return e.alternative(results)
+
+    def literal_text(self, limits: NumberLimits, canonical: bool) -> int:
+        from dataclasses import replace
+        e = self._e
+        plain = replace(limits, whole=None, not_multiples=(), excluded=frozenset())
+        minus = [self.number(NumberLimits(v, False, v, False), integer=False) for v in limits.excluded]
+        minus += [self.number(NumberLimits(multiples=(m,)), integer=False) for m in limits.not_multiples]
+        ints = self.number(NumberLimits(), integer=True)
+        whole = e.sequence(ints, e.optional(e.sequence(self._point, e.repeat(e.literal(b"0"), 1))))
+        if limits.whole is False:
+            minus.append(whole)
+        simple = not limits.multiples and limits.low is None and limits.high is None
+        if minus and simple:
+            plain = replace(plain, multiples=())
+            result = e.both([e.sequence(ints, e.optional(e.sequence(self._point, e.repeat(self._digit, 1))))], e.alternative(minus))
+            if limits.whole:
+                result = e.both([result, ints])
+        else:
+            result = self.number(plain, integer=limits.whole is True)
+            if minus:
+                result = e.both([result], e.alternative(minus))
+        if canonical:
+            canon = e.sequence(ints, e.optional(e.sequence(self._point, self._digits, self._nonzero)))
+            result = e.both([result, canon], e.literal(b"-0"))
+        return result
 
     def _magnitude(
         self, low: Fraction, low_open: bool, high: Fraction | None, high_open: bool, limits: NumberLimits, integer: bool

@@ -1,248 +1,422 @@
-"""JSON Schema -> an expression over the bytes of JSON text.
+"""JSON Schema (drafts 4, 6, 7, 2019-09, 2020-12) -> rules over the bytes of JSON text.
 
-What is enforced, ignored and refused stands in json_keywords.py; nothing is enforced by half.  Declared choices, within
-which every valid value can be written and nothing else:
-- white space: at most one blank after ',' and ':', none elsewhere;
-- properties come in the order of the schema's text, then those only named in `required`, then all others; those
-  not required may be left out.  As in JSON itself, a property that the schema does not name may be written twice;
-- names, enum and const values are written plainly (no \\u escape that is not needed), other strings in any way;
+All keywords that say which values are valid are enforced, or the schema is refused at its place; nothing is enforced by
+half.  Declared choices, within which every valid value can be written and nothing else:
+- white space as `JsonOptions.white_space` says; by default one blank at most after ',' and ':', none elsewhere;
+- the properties named by `properties` come in the order of the schema's text (`order`), then all others in any order;
+- names, enum and const values are written plainly (no \\u escape that is not needed), names that the schema does not
+  know too, so that none comes twice; other strings in any way;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
-- missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) has no bound."""
+- under uniqueItems, values are spelled in one way, and objects have one property at most that their schema doesn't name;
+- missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) has no bound.
+Refused: what MAX_... constants bound, uniqueItems where equal values cannot be told by their texts or that is negated,
+unevaluated* that is negated."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import combinations
+from typing import Any, Literal, NoReturn
 
-from .errors import SchemaError
-from .expressions import INFINITE, NOTHING, Expressions
-from .json_numbers import NumberWriter
+from .errors import GrammarTooComplex, SchemaError
+from .expressions import INFINITE, NOTHING
+from .few_texts import few_texts
+from .json_arrays import ArrayPlan
+from .json_keywords import check_keywords, refuse
+from .json_layout import Layout, Style, WhiteSpace
+from .json_numbers import NumberWriter, exact
+from .json_objects import ObjectPlan
 from .json_strings import StringWriter
-from .schema_document import Document
+from .rules import NEVER, Rules
+from .schema_algebra import Algebra
+from .schema_document import Document, check_nesting, subschemas
 from .schema_shapes import (
-    FRACTION,
-    INTEGER,
+    ANY_STRING,
+    NO_VALUE,
     ArrayLimits,
     Conjunction,
+    KeyRule,
     Located,
+    Named,
     ObjectLimits,
+    PlainLimits,
     Shape,
+    StringLimits,
+    is_false,
 )
 
-MAX_COUNTED = 20_000  # properties times minProperties or maxProperties
+Order = Literal["schema", "any", "required-first"]
+Draft = Literal[4, 6, 7, 2019, 2020]
+
+MAX_DEPTH = 60  # values that must hold values
+MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
+FEW = 32  # constants that are written as one word list when they are more
 
 
-def compile_schema(text: str, expressions: Expressions) -> int:
-    """The JSON texts that the schema (given as JSON text) admits; never NOTHING.  Raises SchemaError."""
-    return _SchemaWriter(json.loads(text), expressions).write()
+@dataclass(frozen=True)
+class JsonOptions:
+    """order        of the properties that the schema names: as it does, any, or those required first
+    white_space     "bounded", "compact", "any", ("pretty", blanks a level)
+    assert_formats  whether `format` says which strings are valid
+    draft           instead of what $schema says
+    registry        schemas that $ref may name, by URI; nothing is ever fetched"""
+
+    order: Order = "schema"
+    white_space: WhiteSpace = "bounded"
+    assert_formats: bool = True
+    draft: Draft | None = None
+    registry: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _SchemaWriter:
-    def __init__(self, root: Any, expressions: Expressions) -> None:
-        self._e = e = expressions
-        self._strings = StringWriter(e)
-        self._numbers = NumberWriter(e)
-        self._document = Document(root, matches_string=self._strings.matches, strings_meet=self._strings.meet)
-        blank = e.optional(e.literal(b" "))
-        self._comma = e.concat(e.literal(b","), blank)
-        self._colon = e.concat(e.literal(b":"), blank)
-        self._quote = e.literal(b'"')
-        self._pointer = "#"  # of the schema being written
-        self._known: dict[tuple[str, ...], int] = {}
-        self._rules: dict[tuple[str, ...], int] = {}  # of those conjunctions that were met inside themselves
-        self._open: dict[tuple[str, ...], None] = {}
-        self._shapes: dict[int, tuple[Shape, int]] = {}  # by identity; the shape is kept so that its id is not reused
+def compile_schema(text: str, rules: Rules, options: JsonOptions | None = None) -> int:
+    """The node of the JSON texts that the schema (given as JSON text) admits; never NEVER.
+
+    Raises SchemaError, GrammarTooComplex."""
+    rules.expressions.budget.place = "#"
+    try:
+        root = json.loads(text)
+        return SchemaWriter(root, text, rules, options or JsonOptions()).write()
+    except RecursionError:
+        raise GrammarTooComplex("schemas are nested too deep", place="#") from None
+
+
+class SchemaWriter:
+    def __init__(self, root: Any, text: str, rules: Rules, options: JsonOptions) -> None:
+        self.rules, self.options = rules, options
+        self.strings = StringWriter(rules.expressions)
+        self._numbers = NumberWriter(rules.expressions)
+        if isinstance(root, dict):
+            check_nesting(root)
+        self._document = Document(root, text, options.registry, options.draft)
+        self.algebra = Algebra(
+            self._document,
+            rules.expressions.budget,
+            matches_string=self.strings.matches,
+            no_string=self.strings.is_empty,
+            assert_formats=options.assert_formats,
+            annotate="unevaluated" in text or bool(options.registry),
+        )
+        self.layout = Layout(rules, options.white_space)
+        self._open: dict[tuple[Conjunction, bool], int] = {}  # being measured: how deep
+        self._cut = INFINITE  # the outermost of these that a measure has met again
+        self._sizes: dict[tuple[Conjunction, Style], int] = {}
+        self._places: dict[tuple[Conjunction, Style], int] = {}
+        self._scalars: dict[tuple[Conjunction, bool], int] = {}
+        self._plans: dict[tuple[Conjunction, bool], tuple[ObjectPlan | ArrayPlan, ...]] = {}
+        self._names: dict[str, int] = {}
+        self._divided: dict[tuple[Conjunction, Style], tuple[dict[bytes, int], int]] = {}
+        self._constants: dict[int, ObjectLimits | ArrayLimits] = {}  # by id() of the value
 
     def write(self) -> int:
         root = self._document.root
-        result = self._conjunction((root,))
-        endless = self._e.settle_rules()
-        rules = {rule: key for key, rule in self._rules.items()}
-        for rule in endless:
-            pointer = rules[rule][-1] if rules[rule] else "#"
-            raise SchemaError("every value of this schema would have to hold another one without end", pointer=pointer)
-        if result == NOTHING:
-            raise SchemaError("no value satisfies this schema", pointer="#", value=root.schema)
-        return result
+        if isinstance(root.schema, dict):
+            self._check(root)
+        whole: Conjunction = () if root.schema is True else (root,)
+        style = Style()
+        if self.size(whole, style) >= INFINITE:
+            raise SchemaError("no value satisfies this schema", pointer=root.pointer, value=root.schema)
+        return self.rules.sequence(self.layout.gap, self.place(whole, style), self.layout.gap)
 
-    def _conjunction(self, conjunction: Conjunction) -> int:
-        """Texts of the values that satisfy all of these schemas; inside itself, a rule that stands for them."""
-        key = tuple(located.pointer for located in conjunction)
-        if key in self._known:
-            return self._known[key]
-        if key in self._open:
-            if key not in self._rules:
-                self._rules[key] = self._e.new_rule()
-            return self._rules[key]
-        target = self._plain_reference(conjunction)
-        if target is not None:
-            result = self._conjunction((target,))
-            self._known[key] = result
-            return result
-        self._open[key] = None
-        outer, self._pointer = self._pointer, key[-1] if key else self._pointer
-        self._e.budget.place = self._pointer
-        result = self._e.alternative([self._shape(s) for s in self._document.alternatives(conjunction)])
-        self._pointer = outer
-        del self._open[key]
-        if key in self._rules:
-            self._e.set_rule(self._rules[key], result)
-        self._known[key] = result
-        return result
+    def _check(self, root: Located) -> None:
+        """All schemas that can be reached: keywords, references, patterns."""
+        waiting, seen = [root], {root}
+        while waiting:
+            at = waiting.pop()
+            schema = at.schema
+            self.rules.expressions.budget.tick()
+            assert at.resource is not None
+            if at.resource.draft <= 7 and "$ref" in schema:
+                schema = {"$ref": schema["$ref"]}
+            check_keywords(schema, at.pointer)
+            found = [
+                self._document.child(at, child, *path)
+                for path, child in subschemas(schema)
+                if path[0] not in ("$defs", "definitions")
+            ]
+            found += [self._document.resolve(at, k) for k in ("$ref", "$dynamicRef", "$recursiveRef") if k in schema]
+            if "pattern" in schema:
+                self.strings.is_empty(StringLimits(patterns=((schema["pattern"], at.pointer),)))
+            for pattern in schema.get("patternProperties", ()):
+                self.strings.is_empty(StringLimits(patterns=((pattern, f"{at.pointer}/patternProperties"),)))
+            for child in found:
+                if child not in seen and isinstance(child.schema, dict):
+                    seen.add(child)
+                    waiting.append(child)
 
-    def _plain_reference(self, conjunction: Conjunction) -> Located | None:
-        """The target of a schema that is nothing but a $ref: it shares the target's expression."""
-        if len(conjunction) != 1 or not isinstance(conjunction[0].schema, dict):
-            return None
-        schema, pointer = conjunction[0]
-        reference = schema.get("$ref")
-        if not isinstance(reference, str) or set(schema) - {"$ref", "title", "description", "default"}:
-            return None
-        target = self._document.resolve(reference, pointer)
-        return None if isinstance(target.schema, dict) and "$ref" in target.schema else target
+    # ---- places ------------------------------------------------------------------------------------------------
 
-    def _shape(self, shape: Shape) -> int:
-        known = self._shapes.get(id(shape))
-        if known is None:
-            result = self._e.alternative(self._values(shape) if shape.constants is not None else self._types(shape))
-            known = self._shapes[id(shape)] = (shape, result)
-        return known[1]
+    @property
+    def is_measuring(self) -> bool:
+        """Whether a length is being found, so that others may come out too large."""
+        return bool(self._open)
 
-    def _values(self, shape: Shape) -> list[int]:
-        return [self._value(v) for v in shape.constants or () if self._document.admits(shape, v)]
+    def size(self, conjunction: Conjunction, style: Style) -> int:
+        """Bytes of the shortest text of a place; INFINITE if it has none.
 
-    def _types(self, shape: Shape) -> list[int]:
-        e, options = self._e, []
-        for kind in sorted(shape.types):
-            if kind == "null":
-                options.append(e.literal(b"null"))
-            elif kind == "boolean":
-                options += [e.literal(b"true"), e.literal(b"false")]
-            elif kind == FRACTION:
-                options.append(self._numbers.number(shape.number, integer=False))
-            elif kind == INTEGER:
-                if FRACTION not in shape.types:
-                    options.append(self._numbers.number(shape.number, integer=True))
-            elif kind == "string":
-                options.append(e.sequence(self._quote, self._strings.body(shape.string), self._quote))
-            elif kind == "array":
-                options.append(self._array(shape.array))
-            else:
-                options.append(self._object(shape.object))
-        return options
-
-    # ---- arrays and objects ------------------------------------------------------------------------------------
-
-    def _array(self, limits: ArrayLimits) -> int:
-        e = self._e
-        if limits.least > limits.most:
-            return NOTHING
-        close = e.literal(b"]")
-        count = min(len(limits.prefix), limits.most)
-        rest = self._conjunction(limits.rest) if limits.most > count else NOTHING
-        most = INFINITE if limits.most >= INFINITE else limits.most - max(count, 1)
-        more = e.concat(e.repeat(e.concat(self._comma, rest), max(0, limits.least - max(count, 1)), most), close)
-        if count == 0:
-            first = e.concat(rest, more)
-            return e.concat(e.literal(b"["), e.alternative((first, close) if limits.least == 0 else (first,)))
-        for i in range(count - 1, -1, -1):  # `more`: what may follow i + 1 items
-            item = e.concat(self._conjunction(limits.prefix[i]), more)
-            if i > 0:
-                item = e.concat(self._comma, item)
-            more = e.alternative((item, close) if i >= limits.least else (item,))
-        return e.concat(e.literal(b"["), more)
-
-    def _object(self, limits: ObjectLimits) -> int:
-        e = self._e
-        if limits.least > limits.most:
-            return NOTHING
-        named = dict(limits.properties)
-        required = set(limits.required)
-        entries: list[tuple[int, bool]] = []  # (name, colon and value; required)
-        for name in (*named, *(n for n in limits.required if n not in named)):
-            value = self._conjunction(named.get(name, limits.rest))
-            if value != NOTHING:
-                entries.append((e.sequence(self._plain(name), self._colon, value), name in required))
-            elif name in required:
-                return NOTHING
-        rest = self._conjunction(limits.rest)
-        if rest != NOTHING:
-            key = self._strings.other_keys([*named, *limits.required])
-            rest = e.sequence(self._quote, key, self._quote, self._colon, rest)
-        if len(required) < limits.least or (limits.most < len(entries) or (rest != NOTHING and limits.most < INFINITE)):
-            return self._counted_object(limits, entries, rest, len(required))
-        close = e.literal(b"}")
-        more = e.concat(e.repeat(e.concat(self._comma, rest), 0), close)  # what may follow once a property is written
-        none = e.alternative((e.concat(rest, more), close))  # ... while there is none yet
-        for entry, is_required in reversed(entries):
-            first, next_ = e.concat(entry, more), e.sequence(self._comma, entry, more)
-            none = first if is_required else e.alternative((first, none))
-            more = next_ if is_required else e.alternative((next_, more))
-        return e.concat(e.literal(b"{"), none)
-
-    def _counted_object(
-        self, limits: ObjectLimits, entries: Sequence[tuple[int, bool]], rest: int, required: int
-    ) -> int:
-        """An object whose minProperties or maxProperties says more than its required properties do."""
-        e, most = self._e, limits.most
-        if rest != NOTHING and limits.least > required + 1:
-            # A name that the schema does not know may come twice, and would be counted twice.
-            raise SchemaError(
-                "cannot be enforced together with properties that the schema does not name",
-                pointer=self._pointer,
-                keyword="minProperties",
-                value=limits.least,
-                hint="Name the properties and set additionalProperties to false.",
-            )
-        cap = limits.least if most >= INFINITE else most  # beyond it, counts are alike
-        if cap * (len(entries) + 1) > MAX_COUNTED:
-            raise SchemaError("too many properties to count", pointer=self._pointer, keyword="minProperties", value=cap)
-        close = e.literal(b"}")
-
-        def entry_at(count: int, entry: int) -> int:
-            return e.concat(self._comma, entry) if count else entry
-
-        ends = []  # by number of properties written: what may follow when no named one is left
-        for count in range(cap + 1):
-            if rest == NOTHING:
-                ends.append(close if count >= limits.least else NOTHING)
-                continue
-            low, high = max(0, limits.least - count), INFINITE if most >= INFINITE else most - count
-            if count:
-                ends.append(e.concat(e.repeat(e.concat(self._comma, rest), low, high), close))
-            else:
-                again = e.repeat(e.concat(self._comma, rest), max(0, low - 1), high if high >= INFINITE else high - 1)
-                some = e.sequence(rest, again, close) if high else NOTHING
-                ends.append(e.alternative((some, close) if low == 0 else (some,)))
-        for entry, is_required in reversed(entries):
-            after = list(ends)
-            for count in range(cap + 1):
-                full = count == cap and most < INFINITE
-                with_it = NOTHING if full else e.concat(entry_at(count, entry), after[min(count + 1, cap)])
-                ends[count] = with_it if is_required else e.alternative((with_it, after[count]))
-        return e.concat(e.literal(b"{"), ends[0])
-
-    # ---- values as they stand ----------------------------------------------------------------------------------
-
-    def _value(self, value: Any) -> int:
-        """The texts of one value: its own order and plain spelling, a blank where one may be."""
-        e = self._e
-        if isinstance(value, dict):
-            members = [e.sequence(self._plain(name), self._colon, self._value(v)) for name, v in value.items()]
-            return e.sequence(e.literal(b"{"), *self._separated(members), e.literal(b"}"))
-        if isinstance(value, list):
-            return e.sequence(e.literal(b"["), *self._separated([self._value(v) for v in value]), e.literal(b"]"))
-        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-            return e.alternative((e.literal(b"%d" % int(value)), e.literal(json.dumps(value).encode())))
-        return self._plain(value)
-
-    def _plain(self, value: str | float | None) -> int:
-        text = json.dumps(value, ensure_ascii=False)
+        A place inside of itself is never part of a shortest text, so it counts as one that has none; what has been
+        found that way is kept only if it doesn't depend on a place that is still being measured."""
+        key = (conjunction, style)
+        known = self._sizes.get(key)
+        if known is not None:
+            return known
+        if is_false(conjunction):
+            return INFINITE
+        place = (conjunction, style.canonical)
+        depth = self._open.get(place)
+        if depth is not None:
+            self._cut = min(self._cut, depth)
+            return INFINITE
+        depth = len(self._open)
+        self._at(conjunction)
+        if depth > MAX_DEPTH:
+            self.too_complex(f"values must be nested more than {MAX_DEPTH} deep", self._pointer(conjunction))
+        outer_cut, self._cut = self._cut, INFINITE
+        self._open[place] = depth
         try:
-            return self._e.literal(text.encode())
-        except UnicodeEncodeError:  # half of a surrogate pair: no output can contain it
-            return NOTHING
+            scalars = self.scalars(conjunction, style.canonical)
+            result = INFINITE if scalars == NOTHING else self.rules.expressions.shortest[scalars]
+            for plan in self.plans(conjunction, style.canonical):
+                result = min(result, plan.size(style))
+            final = self._cut >= depth
+            self._cut = INFINITE if final else self._cut
+        finally:
+            del self._open[place]
+            self._cut = min(outer_cut, self._cut)
+        if final:
+            self._sizes[key] = result
+        return result
 
-    def _separated(self, items: list[int]) -> list[int]:
-        return [part for i, item in enumerate(items) for part in ((self._comma, item) if i else (item,))]
+    def place(self, conjunction: Conjunction, style: Style) -> int:
+        """The node of the texts of all values that satisfy a conjunction."""
+        key = (conjunction, style)
+        known = self._places.get(key)
+        if known is not None:
+            return known
+        size = self.size(conjunction, style)
+        if size >= INFINITE:
+            node = NEVER
+        elif not self.plans(conjunction, style.canonical):
+            node = self.rules.terminal(self.scalars(conjunction, style.canonical))
+        else:
+            node = self.rules.rule(("place", self, key), lambda: self._body(conjunction, style), size)
+        self._places[key] = node
+        return node
+
+    def _body(self, conjunction: Conjunction, style: Style) -> int:
+        self._at(conjunction)
+        options = [self.rules.terminal(self.scalars(conjunction, style.canonical))]
+        options += [plan.node(style) for plan in self.plans(conjunction, style.canonical) if self._some(plan, style)]
+        return self.rules.choice(options)
+
+    def _some(self, plan: ObjectPlan | ArrayPlan, style: Style) -> bool:
+        return plan.size(style) < INFINITE
+
+    def plans(self, conjunction: Conjunction, canonical: bool) -> tuple[ObjectPlan | ArrayPlan, ...]:
+        """The alternatives for arrays and objects."""
+        key = (conjunction, canonical)
+        known = self._plans.get(key)
+        if known is None:
+            pointer = self._pointer(conjunction)
+            found: list[ObjectPlan | ArrayPlan] = []
+            for kind in self.algebra.kinds(conjunction):
+                if kind in ("array", "object"):
+                    for shape in self.algebra.shapes(conjunction, kind):
+                        found += [self._plan(limits, canonical, pointer) for limits in self._all_limits(shape)]
+            known = self._plans[key] = tuple(plan for plan in found if not plan.is_void)
+            if canonical and len(known) > 1:
+                self._check_order([plan for plan in known if isinstance(plan, ObjectPlan)], pointer)
+        return known
+
+    def _plan(self, limits: ObjectLimits | ArrayLimits, canonical: bool, pointer: str) -> ObjectPlan | ArrayPlan:
+        if isinstance(limits, ObjectLimits):
+            return ObjectPlan(limits, canonical, self, pointer)
+        return ArrayPlan(limits, canonical, self, pointer)
+
+    def _all_limits(self, shape: Shape) -> Iterable[ObjectLimits | ArrayLimits]:
+        return (shape.limits,) if shape.values is None else map(self._constant, shape.values)
+
+    def _constant(self, value: Any) -> ObjectLimits | ArrayLimits:
+        """The limits that one array or object alone satisfies."""
+        known = self._constants.get(id(value))
+        if known is None:
+            root = self._document.root
+            if isinstance(value, list):
+                items = tuple((self._document.made({"const": v}, root),) for v in value)
+                known = ArrayLimits(items, NO_VALUE, len(value), len(value))
+            else:
+                named = tuple((n, Named((self._document.made({"const": v}, root),), False)) for n, v in value.items())
+                rest = KeyRule(StringLimits(excluded=frozenset(value)), NO_VALUE)
+                known = ObjectLimits(named, tuple(value), (rest,))
+            self._constants[id(value)] = known
+        return known
+
+    # ---- strings, numbers, null, booleans ----------------------------------------------------------------------
+
+    def scalars(self, conjunction: Conjunction, canonical: bool) -> int:
+        """The expression of all values of a place that are no arrays and no objects."""
+        key = (conjunction, canonical)
+        known = self._scalars.get(key)
+        if known is None:
+            options = [
+                self._scalar(shape, canonical)
+                for kind in self.algebra.kinds(conjunction)
+                if kind not in ("array", "object")
+                for shape in self.algebra.shapes(conjunction, kind)
+            ]
+            known = self._scalars[key] = self.rules.expressions.alternative(options)
+        return known
+
+    def _scalar(self, shape: Shape, canonical: bool) -> int:
+        e = self.rules.expressions
+        if shape.values is None:
+            limits = shape.limits
+            if isinstance(limits, StringLimits):
+                return self.strings.literal_text(limits, canonical=canonical)
+            if isinstance(limits, PlainLimits):
+                return e.alternative(e.literal(json.dumps(value).encode()) for value in limits.allowed)
+            return self._numbers.literal_text(limits, canonical=canonical)
+        texts = [text for value in shape.values for text in _spellings(value, canonical)]
+        return e.words(texts) if len(texts) > FEW else e.alternative(map(e.literal, texts))
+
+    def name_text(self, name: str) -> int:
+        """The node of a property's name, plainly written; NEVER if no text can contain it."""
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = next(map(self.rules.literal, _spellings(name, True)), NEVER)
+        return known
+
+    def few_strings(self, limits: StringLimits, most: int) -> list[str] | None:
+        """All strings within the limits; None if they are more than `most`."""
+        if not limits.patterns and not limits.formats and limits.most > 1:
+            return None
+        e = self.strings.literal_text(limits, canonical=True)
+        texts = few_texts(self.rules.expressions, e, most)
+        return None if texts is None else [json.loads(text) for text in texts]
+
+    # ---- uniqueItems -------------------------------------------------------------------------------------------
+
+    def divided(self, conjunction: Conjunction, style: Style) -> tuple[dict[bytes, int], int]:
+        """Of a place in canonical style: the values that can be used up (text -> node), bytes of the shortest other."""
+        key = (conjunction, style)
+        known = self._divided.get(key)
+        if known is None:
+            finite: dict[bytes, int] = {}
+            infinite = INFINITE
+            for kind in self.algebra.kinds(conjunction):
+                for shape in self.algebra.shapes(conjunction, kind):
+                    if kind in ("array", "object"):
+                        if shape.values is not None:
+                            for value in shape.values:
+                                node = self._plan(self._constant(value), True, self._pointer(conjunction)).node(style)
+                                finite[json.dumps(value, ensure_ascii=False, sort_keys=True).encode()] = node
+                        continue
+                    texts = self._few(shape)
+                    if texts is None:
+                        infinite = min(infinite, self.rules.expressions.shortest[self._scalar(shape, True)])
+                    else:
+                        finite.update((text, self.rules.literal(text)) for text in texts)
+            for plan in self._infinite_plans(conjunction):
+                infinite = min(infinite, plan.size(style))
+            known = finite, infinite
+            if not self.is_measuring:
+                self._divided[key] = known
+        return known
+
+    def _few(self, shape: Shape) -> list[bytes] | None:
+        if shape.values is not None:
+            return [text for value in shape.values for text in _spellings(value, True)]
+        e = self._scalar(shape, True)
+        if isinstance(shape.limits, StringLimits) and shape.limits == ANY_STRING:
+            return None
+        return [] if e == NOTHING else few_texts(self.rules.expressions, e, MAX_VALUES)
+
+    def _infinite_plans(self, conjunction: Conjunction) -> list[ObjectPlan | ArrayPlan]:
+        constant = {
+            id(self._constant(value))
+            for kind in ("array", "object")
+            for shape in self.algebra.shapes(conjunction, kind)
+            for value in shape.values or ()
+        }
+        return [plan for plan in self.plans(conjunction, True) if id(plan.limits) not in constant]
+
+    def infinite_part(self, conjunction: Conjunction, style: Style) -> int:
+        """The node of those values that `divided` doesn't list."""
+        _, size = self.divided(conjunction, style)
+
+        def build() -> int:
+            e = self.rules.expressions
+            scalars = [
+                self._scalar(shape, True)
+                for kind in self.algebra.kinds(conjunction)
+                if kind not in ("array", "object")
+                for shape in self.algebra.shapes(conjunction, kind)
+                if self._few(shape) is None
+            ]
+            plans = [plan.node(style) for plan in self._infinite_plans(conjunction) if self._some(plan, style)]
+            return self.rules.choice([self.rules.terminal(e.alternative(scalars)), *plans])
+
+        return self.rules.rule(("infinite", self, conjunction, style), build, size)
+
+    def check_comparable(self, items: set[Conjunction], pointer: str) -> None:
+        """That equal items have equal texts even if they stand where different schemas hold."""
+        plans = [plan for item in items for plan in self.plans(item, True)]
+        if len(items) > 1:
+            self._check_order([plan for plan in plans if isinstance(plan, ObjectPlan)], pointer)
+
+    def _check_order(self, plans: list[ObjectPlan], pointer: str) -> None:
+        for a, b in combinations(plans, 2):
+            if self.algebra.disjoint(Shape(a.limits), Shape(b.limits), "object"):
+                continue
+            common = [name for name in a.names if name in b.names]
+            if a.free or b.free or common != [name for name in b.names if name in a.names]:
+                self.refuse_unique(pointer, "where objects may be written in two orders")
+            inner_a, inner_b = (
+                {name: m.conjunction for name, m in zip(p.names, p.ordered, strict=True)} for p in (a, b)
+            )
+            for name in common:
+                x, y = inner_a[name], inner_b[name]
+                if x != y and (self.plans(x, True) or self.plans(y, True)):
+                    self.refuse_unique(pointer, "where objects may be written in two orders")
+
+    # ---- errors ------------------------------------------------------------------------------------------------
+
+    def refuse_unique(self, pointer: str, why: str) -> NoReturn:
+        refuse("uniqueItems", True, pointer, f"cannot be enforced {why}")
+
+    def too_complex(self, message: str, place: str) -> NoReturn:
+        raise GrammarTooComplex(message, place=place)
+
+    def _pointer(self, conjunction: Conjunction) -> str:
+        return conjunction[0].pointer if conjunction else "#"
+
+    def _at(self, conjunction: Conjunction) -> None:
+        if conjunction:
+            self.rules.expressions.budget.place = conjunction[0].pointer
+
+
+def _spellings(value: Any, canonical: bool) -> list[bytes]:
+    """The texts of one value that is no array and no object; none for half of a surrogate pair."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = exact(value)
+        plain = _decimal(number)
+        if canonical:
+            return [plain]
+        return list(dict.fromkeys((plain, json.dumps(value).encode(), *([plain + b".0"] if b"." not in plain else []))))
+    try:
+        return [json.dumps(value, ensure_ascii=False).encode()]
+    except UnicodeEncodeError:
+        return []
+
+
+def _decimal(number: Fraction) -> bytes:
+    """The plain decimal of a number, without zeros at its end."""
+    if number.denominator == 1:
+        return b"%d" % number.numerator
+    places = 0
+    while (number * 10**places).denominator != 1:
+        places += 1
+    digits = b"%0*d" % (places + 1, abs(number * 10**places).numerator)
+    return (b"-" if number < 0 else b"") + digits[:-places] + b"." + digits[-places:]

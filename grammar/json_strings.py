@@ -44,6 +44,19 @@ class StringWriter:
             e = next((left for members, left in self._e.derivatives(e) if members >> byte & 1), NOTHING)
         return self._e.nullable[e]
 
+    def literal_text(self, limits: StringLimits, canonical: bool) -> int:
+        e = self._e
+        quote = e.literal(b'"')
+        body = self.body(limits)
+        if canonical:
+            plain = [e.literal(json.dumps(chr(c))[1:-1].encode()) for c in (*range(32), 34, 92)]
+            safe = chars.utf8_writer(e)(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF)))
+            body = e.both([body, e.repeat(e.alternative([*plain, safe]), 0)])
+        return e.sequence(quote, body, quote)
+
+    def is_empty(self, limits: StringLimits) -> bool:
+        return self.body(limits) == NOTHING
+
     def meet(self, a: StringLimits, b: StringLimits) -> bool:
         """Whether some text is within both limits."""
         return self.body(a.within(b)) != NOTHING
@@ -95,7 +108,12 @@ class StringWriter:
                                   hint="Enforced: " + ", ".join(sorted(FORMATS)) + ".")  # fmt: skip
         if (least, most) != (0, INFINITE) or not parts:
             parts.append(self._e.repeat(self.character, least, most))
-        return self._e.both(parts)
+        minus = [self._spelled(t) for t in sorted(limits.excluded)]
+        for pattern, pointer in limits.not_patterns:
+            minus.append(self.body(StringLimits(patterns=((pattern, pointer),))))
+        for x in limits.not_formats:
+            minus.append(self.body(StringLimits(formats=(x,))))
+        return self._e.both(parts, self._e.alternative(minus))
 
     def _parse(self, pattern: str, dialect: syntax.Dialect, pointer: str, keyword: str) -> syntax.Node:
         known = self._parsed.get((pattern, dialect))

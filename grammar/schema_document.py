@@ -1,156 +1,139 @@
-"""A schema document: references resolved, combinations worked out into alternatives.
+"""Schema documents: what a reference names, which draft's rules hold where.
 
-A value must satisfy a *conjunction* of schemas (allOf, or a $ref beside other keywords); that equals a list of
-alternative `Shape`s, each of which says all it has to say.  Children stay unread conjunctions, so a recursive document
-is no problem.  Properties keep the order of the document's text."""
+Here: base URIs ($id), anchors, JSON pointers, $ref, $dynamicRef, $recursiveRef; documents of a registry, by URI.
+Nothing is ever fetched.  Not here: what keywords mean."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from itertools import combinations
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urldefrag, urljoin
 
 from .errors import GrammarTooComplex, SchemaError
-from .json_keywords import check_keywords, refuse
-from .json_numbers import exact
-from .schema_shapes import (
-    FRACTION,
-    INTEGER,
-    Conjunction,
-    Located,
-    ObjectLimits,
-    Shape,
-    StringLimits,
-    join,
-    own_shape,
-    same_value,
-)
+from .json_keywords import ANNOTATIONS, SUBSCHEMA, SUBSCHEMA_LIST, SUBSCHEMA_MAP
+from .schema_shapes import FALSE, TRUE, Conjunction, Located, join
 
-MAX_SHAPES = 512  # alternatives that one place may have
-MAX_DISJOINT_DEPTH = 3  # levels of properties in which alternatives of oneOf are told apart
+MAX_NESTING = 300  # levels of schemas in schemas
+
+DRAFTS = {"draft-03": 4, "draft-04": 4, "draft-06": 6, "draft-07": 7, "draft/2019-09": 2019, "draft/2020-12": 2020}
+LATEST = 2020
+
+
+class Resource:
+    """A schema with a URI of its own.   anchors, dynamic: name -> (schema, pointer);  dynamic: of $dynamicAnchor"""
+
+    def __init__(self, uri: str, root: Any, pointer: str, draft: int) -> None:
+        self.uri, self.root, self.pointer, self.draft = uri, root, pointer, draft
+        self.anchors: dict[str, tuple[Any, str]] = {}
+        self.dynamic: dict[str, tuple[Any, str]] = {}
+
+
+def draft_of(schema: Any, default: int) -> int:
+    declared = schema.get("$schema") if isinstance(schema, dict) else None
+    if isinstance(declared, str):
+        return next((draft for name, draft in DRAFTS.items() if name in declared), default)
+    return default
 
 
 class Document:
-    """One schema document.  `matches_string(limits, text)` and `strings_meet(a, b)` come from whoever has automata."""
+    """The schema given, and those of the registry that it refers to.   text: of the schema given"""
 
-    def __init__(
-        self,
-        root: Any,
-        *,
-        matches_string: Callable[[StringLimits, str], bool],
-        strings_meet: Callable[[StringLimits, StringLimits], bool],
-    ) -> None:
-        self.root = Located(root, "#")
-        self._matches_string, self._strings_meet = matches_string, strings_meet
-        self._alternatives: dict[tuple[str, ...], tuple[Shape, ...]] = {}
-        self._checked: set[str] = set()
-        self._anchors: dict[str, str] = {}
-        declared = root.get("$schema") if isinstance(root, dict) else None
-        # Up to draft 7 everything beside $ref is ignored.
-        self._ref_stands_alone = isinstance(declared, str) and any(f"draft-0{n}" in declared for n in range(3, 8))
-        identifier = (root.get("$id") or root.get("id")) if isinstance(root, dict) else None
-        self._identifier = identifier.partition("#")[0] if isinstance(identifier, str) else ""
+    def __init__(self, root: Any, text: str, registry: Mapping[str, Any], draft: int | None) -> None:
+        self._registry = {urldefrag(uri)[0]: schema for uri, schema in registry.items()}
+        self._resources: dict[str, Resource] = {}
+        self._nested: dict[int, Resource] = {}  # by id() of the schema that begins it
+        self._interned: dict[tuple[int, tuple[Resource, ...]], Located] = {}
+        self._kept: list[Any] = []  # made here, and alive for as long as their id() stands for them
+        self._targets: dict[tuple[Located, str], Located] = {}
+        self._is_dynamic = "$dynamicRef" in text or "$recursiveRef" in text or bool(registry)
+        default = LATEST if draft is None else draft
+        self._fixed_draft = draft
+        main = self._load("", root, "#", draft_of(root, default) if draft is None else draft, text)
+        self.root = self._located(root, "#", main, (main,) if self._is_dynamic else ())
 
-    # ---- conjunctions -> shapes --------------------------------------------------------------------------------
+    # ---- places ------------------------------------------------------------------------------------------------
 
-    def alternatives(self, conjunction: Conjunction, path: frozenset[str] = frozenset()) -> tuple[Shape, ...]:
-        """The shapes of a conjunction, without those evidently empty.  path: pointers being worked out here."""
-        key = tuple(located.pointer for located in conjunction)
-        known = self._alternatives.get(key)
+    def child(self, at: Located, schema: Any, *path: str) -> Located:
+        """A schema inside of the one at `at`; what is nothing but a reference is what it refers to."""
+        if schema is True or schema == {}:
+            return TRUE
+        if schema is False:
+            return FALSE
+        known = self._interned.get((id(schema), at.scope))
         if known is None:
-            shapes: list[Shape] = [Shape()]
-            done: set[str] = set()
-            for located in conjunction:
-                shapes = self._narrowed(shapes, located, path, done)
-            known = self._alternatives[key] = tuple(shapes)
+            pointer = at.pointer
+            for name in path:
+                pointer = join(pointer, name)
+            assert at.resource is not None
+            known = self._located(schema, pointer, at.resource, at.scope)
         return known
 
-    def _narrowed(self, shapes: list[Shape], located: Located, path: frozenset[str], done: set[str]) -> list[Shape]:
-        """`shapes`, each within what one schema says."""
-        schema, pointer = located
-        if pointer in path:
-            raise SchemaError("a reference that leads back to itself", pointer=pointer, keyword="$ref")
-        if not shapes or pointer in done or schema is True:
-            return shapes
-        done.add(pointer)
+    def conjunction(self, at: Located, schema: Any, *path: str) -> Conjunction:
+        located = self.child(at, schema, *path)
+        return () if located is TRUE else (located,)
+
+    def made(self, schema: Any, at: Located) -> Located:
+        """A schema that stands in no document, in the place of one that does."""
+        self._kept.append(schema)
+        return self.child(at, schema)
+
+    def _located(self, schema: Any, pointer: str, resource: Resource, scope: tuple[Resource, ...]) -> Located:
+        if schema is True or schema == {}:
+            return TRUE
         if schema is False:
-            return []
+            return FALSE
         if not isinstance(schema, dict):
             raise SchemaError("a schema is an object or a boolean", pointer=pointer, value=schema)
-        path = path | {pointer}
-        if "$ref" in schema and self._ref_stands_alone:
-            self._check({"$ref": schema["$ref"]}, pointer)
-            return self._narrowed(shapes, self.resolve(schema["$ref"], pointer), path, done)
-        self._check(schema, pointer)
-        own = own_shape(schema, pointer)
-        # In the order of the schema's text, since that is the order in which properties will be written.
-        steps = [k for k in schema if k in ("$ref", "allOf", "anyOf", "oneOf", "properties")]
-        for keyword in steps if "properties" in steps else ["properties", *steps]:
-            if keyword == "properties":
-                shapes = [both for shape in shapes if (both := shape.within(own)) is not None]
-            elif keyword == "$ref":
-                shapes = self._narrowed(shapes, self.resolve(schema["$ref"], pointer), path, done)
-            elif keyword == "allOf":
-                for i, member in enumerate(schema["allOf"]):
-                    shapes = self._narrowed(shapes, Located(member, f"{pointer}/allOf/{i}"), path, done)
-            else:
-                shapes = self._one_of_several(shapes, own, schema, keyword, pointer, path)
-        return shapes
-
-    def _one_of_several(
-        self, shapes: list[Shape], own: Shape, schema: dict[str, Any], keyword: str, pointer: str, path: frozenset[str]
-    ) -> list[Shape]:
-        """`shapes`, each within each member of anyOf or oneOf."""
-        members = [Located(m, f"{pointer}/{keyword}/{i}") for i, m in enumerate(schema[keyword])]
-        options = self._with_discriminator([self.alternatives((m,), path) for m in members], schema)
-        groups = [
-            [both for shape in shapes for other in option if (both := shape.within(other)) is not None]
-            for option in options
-        ]
-        if keyword == "oneOf":
-            self._require_disjoint(
-                [[both for shape in group if (both := shape.within(own)) is not None] for group in groups],
-                schema,
-                pointer,
-            )
-        if sum(map(len, groups)) > MAX_SHAPES:
-            raise GrammarTooComplex(f"more than {MAX_SHAPES} alternatives", place=f"{pointer}/{keyword}")
-        return [shape for group in groups for shape in group]
-
-    def _check(self, schema: dict[str, Any], pointer: str) -> None:
-        if pointer in self._checked:
-            return
-        check_keywords(schema, pointer)
-        nested = schema.get("$id", schema.get("id"))
-        if pointer != "#" and isinstance(nested, str) and not nested.startswith("#") and '"$ref"' in json.dumps(schema):
-            raise SchemaError("references inside a schema with an $id of its own", pointer=pointer, keyword="$id",
-                              value=nested, hint="Leave out the inner $id.")  # fmt: skip
-        self._checked.add(pointer)
-
-    def _with_discriminator(self, options: list[tuple[Shape, ...]], schema: dict[str, Any]) -> list[tuple[Shape, ...]]:
-        """OpenAPI's discriminator, which pydantic writes: the property that it names is required."""
-        found = schema.get("discriminator")
-        name = found.get("propertyName") if isinstance(found, dict) else found
-        if not isinstance(name, str):
-            return options
-        wanted = Shape(object=ObjectLimits(required=(name,)))
-        return [tuple(both for s in option if (both := s.within(wanted)) is not None) for option in options]
+        key = (id(schema), scope)
+        known = self._interned.get(key)
+        if known is not None:
+            return known
+        inner = self._nested.get(id(schema), resource)
+        inner_scope = scope
+        if self._is_dynamic and inner not in scope:
+            inner_scope = (*scope, inner)
+        located = Located(schema, pointer, inner, inner_scope)
+        seen = {id(schema)}
+        while _is_plain_reference(located):
+            target = self._resolve(located, "$ref")
+            if id(target.schema) in seen:
+                raise SchemaError("a reference that leads back to itself", pointer=located.pointer, keyword="$ref")
+            seen.add(id(target.schema))
+            located = target
+        self._interned[key] = located
+        return located
 
     # ---- references --------------------------------------------------------------------------------------------
 
-    def resolve(self, reference: str, pointer: str) -> Located:
-        """The schema that a $ref at `pointer` names."""
-        base, _, fragment = reference.partition("#")
-        if base and base != self._identifier:
-            raise SchemaError("a reference to another document", pointer=pointer, keyword="$ref", value=reference,
-                              hint="Put the schema under $defs.")  # fmt: skip
-        fragment = unquote(fragment)
+    def resolve(self, at: Located, keyword: str) -> Located:
+        """The schema that $ref, $dynamicRef or $recursiveRef of the schema at `at` names."""
+        known = self._targets.get((at, keyword))
+        if known is None:
+            known = self._resolve(at, keyword)
+            if known is not TRUE and known is not FALSE:
+                assert known.resource is not None
+                known = self._located(known.schema, known.pointer, known.resource, known.scope)
+            self._targets[at, keyword] = known
+        return known
+
+    def _resolve(self, at: Located, keyword: str) -> Located:
+        reference = at.schema[keyword]
+        resource, fragment = self._resource_of(at, keyword)
+        if keyword == "$recursiveRef":
+            if resource.root.get("$recursiveAnchor") is True:
+                resource = next(r for r in (*at.scope, resource)
+                                if isinstance(r.root, dict) and r.root.get("$recursiveAnchor") is True)  # fmt: skip
+            return self._entered(resource.root, resource.pointer, resource, at)
         if fragment and not fragment.startswith("/"):
-            return self._anchored(fragment, reference, pointer)
-        schema: Any = self.root.schema
-        target = "#"
+            found = resource.anchors.get(fragment)
+            if found is None:
+                raise SchemaError("names nothing in this document", pointer=at.pointer, keyword=keyword,
+                                  value=reference)  # fmt: skip
+            if keyword == "$dynamicRef" and fragment in resource.dynamic:
+                resource = next((r for r in at.scope if fragment in r.dynamic), resource)
+                found = resource.dynamic[fragment]
+            return self._entered(*found, resource, at)
+        schema, pointer = resource.root, resource.pointer
         for token in fragment.split("/")[1:]:
             name = token.replace("~1", "/").replace("~0", "~")
             if isinstance(schema, dict) and name in schema:
@@ -158,97 +141,116 @@ class Document:
             elif isinstance(schema, list) and name.isascii() and name.isdigit() and int(name) < len(schema):
                 schema = schema[int(name)]
             else:
-                raise SchemaError("names nothing in this document", pointer=pointer, keyword="$ref", value=reference)
-            target = join(target, name)
+                raise SchemaError("names nothing in this document", pointer=at.pointer, keyword=keyword,
+                                  value=reference)  # fmt: skip
+            pointer = join(pointer, name)
+            resource = self._nested.get(id(schema), resource)
         if not isinstance(schema, (dict, bool)):
-            raise SchemaError("names something that is no schema", pointer=pointer, keyword="$ref", value=reference)
-        return Located(schema, target)
+            raise SchemaError("names something that is no schema", pointer=at.pointer, keyword=keyword, value=reference)
+        return self._entered(schema, pointer, resource, at)
 
-    def _anchored(self, anchor: str, reference: str, pointer: str) -> Located:
-        found = list(_anchors(self.root.schema, "#", anchor))
-        if len(found) != 1:
-            what = "names nothing in this document" if not found else "names several schemas"
-            raise SchemaError(what, pointer=pointer, keyword="$ref", value=reference)
-        return found[0]
+    def _entered(self, schema: Any, pointer: str, resource: Resource, at: Located) -> Located:
+        scope = at.scope
+        if self._is_dynamic and resource not in scope:
+            scope = (*scope, resource)
+        if schema is True or schema is False or schema == {}:
+            return FALSE if schema is False else TRUE
+        return Located(schema, pointer, resource, scope)
 
-    # ---- telling alternatives apart ----------------------------------------------------------------------------
+    def _resource_of(self, at: Located, keyword: str) -> tuple[Resource, str]:
+        reference = at.schema[keyword]
+        assert at.resource is not None
+        if reference.startswith("#"):
+            return at.resource, unquote(reference[1:])
+        uri, fragment = urldefrag(urljoin(at.resource.uri, reference))
+        found = self._resources.get(uri)
+        if found is None and uri in self._registry:
+            schema = self._registry[uri]
+            draft = self._fixed_draft if self._fixed_draft is not None else draft_of(schema, at.resource.draft)
+            found = self._load(uri, schema, f"{uri}#", draft, None)
+        if found is None:
+            raise SchemaError("a reference to a document that is not in the registry", pointer=at.pointer,
+                              keyword=keyword, value=reference,
+                              hint="Put the schema under $defs, or give the registry a schema for this URI.")  # fmt: skip
+        return found, unquote(fragment)
 
-    def _require_disjoint(self, groups: list[list[Shape]], schema: dict[str, Any], pointer: str) -> None:
-        for (i, a), (j, b) in combinations(enumerate(groups), 2):
-            if not all(self.disjoint(x, y) for x in a for y in b):
-                why = f"members {i} and {j} are not provably disjoint"
-                refuse("oneOf", schema["oneOf"], pointer, why)
+    # ---- identifiers -------------------------------------------------------------------------------------------
 
-    def disjoint(self, a: Shape, b: Shape, depth: int = MAX_DISJOINT_DEPTH) -> bool:
-        """Whether no value satisfies both; False also where that cannot be told."""
-        both = a.within(b)
-        if both is None:
-            return True
-        if both.constants is not None:
-            return not any(self.admits(both, value) for value in both.constants)
-        return all(self._type_is_empty(kind, a, b, both, depth) for kind in both.types)
+    def _load(self, uri: str, root: Any, pointer: str, draft: int, text: str | None) -> Resource:
+        own = _identifier(root, draft)
+        base = urldefrag(urljoin(uri, own))[0] if own else uri
+        resource = Resource(base, root, pointer, draft)
+        self._resources[uri] = self._resources[base] = resource
+        if isinstance(root, dict):
+            self._nested[id(root)] = resource
+            word = '"id"' if draft == 4 else '"$id"'
+            if text is None or "nchor" in text or text.count(word) > bool(own):
+                self._index(root, resource)
+        return resource
 
-    def _type_is_empty(self, kind: str, a: Shape, b: Shape, both: Shape, depth: int) -> bool:
-        """Whether no value of one type satisfies a and b, whose common shape is `both`."""
-        if kind in (INTEGER, FRACTION):
-            return both.number.empty_range
-        if kind == "string":
-            return both.string.least > both.string.most or not self._strings_meet(a.string, b.string)
-        if depth == 0:
-            return False
-        if kind == "array":
-            limits = both.array
-            sure = range(min(limits.least, max(len(limits.prefix), 1)))
-            return limits.least > limits.most or any(self._empty(limits.item(i), depth) for i in sure)
-        if kind == "object":
-            named = dict(both.object.properties)
-            return any(self._empty(named.get(name, both.object.rest), depth) for name in both.object.required)
+    def _index(self, root: Any, resource: Resource) -> None:
+        waiting: list[tuple[Any, str, Resource]] = [(root, resource.pointer, resource)]
+        while waiting:
+            schema, pointer, resource = waiting.pop()
+            draft = resource.draft
+            if draft > 7 or "$ref" not in schema:
+                own = _identifier(schema, draft)
+                if own and schema is not resource.root:
+                    uri, fragment = urldefrag(urljoin(resource.uri, own))
+                    if own.startswith("#"):
+                        resource.anchors[own[1:]] = (schema, pointer)
+                    else:
+                        inner = Resource(uri, schema, pointer, draft_of(schema, draft))
+                        self._nested[id(schema)] = self._resources[uri] = resource = inner
+                        if fragment:
+                            resource.anchors[fragment] = (schema, pointer)
+                for keyword in ("$anchor", "$dynamicAnchor"):
+                    name = schema.get(keyword)
+                    if draft > 7 and isinstance(name, str):
+                        resource.anchors[name] = (schema, pointer)
+                        if keyword == "$dynamicAnchor":
+                            resource.dynamic[name] = (schema, pointer)
+            waiting.extend((child, join_all(pointer, path), resource) for path, child in subschemas(schema))
+
+
+def subschemas(schema: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """The schema objects that stand directly in one, with their paths."""
+    for keyword, value in schema.items():
+        if keyword in SUBSCHEMA and isinstance(value, dict):
+            yield (keyword,), value
+        elif keyword in SUBSCHEMA_LIST and isinstance(value, list):
+            yield from (((keyword, str(i)), item) for i, item in enumerate(value) if isinstance(item, dict))
+        elif keyword in SUBSCHEMA_MAP and isinstance(value, dict):
+            yield from (((keyword, name), item) for name, item in value.items() if isinstance(item, dict))
+
+
+def join_all(pointer: str, path: tuple[str, ...]) -> str:
+    for name in path:
+        pointer = join(pointer, name)
+    return pointer
+
+
+def check_nesting(root: Any) -> None:
+    """GrammarTooComplex if schemas stand in schemas beyond all measure."""
+    level = [(root, "#")]
+    for _ in range(MAX_NESTING):
+        level = [(child, join_all(pointer, path)) for schema, pointer in level for path, child in subschemas(schema)]
+        if not level:
+            return
+    raise GrammarTooComplex(f"schemas are nested more than {MAX_NESTING} deep", place=level[0][1])
+
+
+def _identifier(schema: Any, draft: int) -> str:
+    found = schema.get("id" if draft == 4 else "$id") if isinstance(schema, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _is_plain_reference(at: Located) -> bool:
+    assert at.resource is not None
+    return _is_plain(at.schema, at.resource)
+
+
+def _is_plain(schema: Any, resource: Resource) -> bool:
+    if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
         return False
-
-    def _empty(self, conjunction: Conjunction, depth: int) -> bool:
-        """Whether evidently no value satisfies a conjunction: each alternative is disjoint from itself."""
-        return all(self.disjoint(s, s, depth - 1) for s in self.alternatives(conjunction))
-
-    # ---- values ------------------------------------------------------------------------------------------------
-
-    def admits(self, shape: Shape, value: Any) -> bool:
-        """Whether a value satisfies a shape, its constants not considered."""
-        if value is None or isinstance(value, bool):
-            return ("null" if value is None else "boolean") in shape.types
-        if isinstance(value, (int, float)):
-            number = exact(value)
-            return (INTEGER if number.denominator == 1 else FRACTION) in shape.types and shape.number.admit(number)
-        if isinstance(value, str):
-            return "string" in shape.types and self._matches_string(shape.string, value)
-        if isinstance(value, list):
-            fits = "array" in shape.types and shape.array.least <= len(value) <= shape.array.most
-            return fits and all(self.satisfies(shape.array.item(i), item) for i, item in enumerate(value))
-        limits, named = shape.object, dict(shape.object.properties)
-        fits = "object" in shape.types and limits.least <= len(value) <= limits.most
-        return (
-            fits
-            and all(name in value for name in limits.required)
-            and all(self.satisfies(named.get(name, limits.rest), item) for name, item in value.items())
-        )
-
-    def satisfies(self, conjunction: Conjunction, value: Any) -> bool:
-        return any(
-            (shape.constants is None or any(same_value(value, c) for c in shape.constants))
-            and self.admits(shape, value)
-            for shape in self.alternatives(conjunction)
-        )
-
-
-def _anchors(schema: Any, pointer: str, anchor: str) -> list[Located]:
-    found = []
-    if isinstance(schema, dict):
-        identifier = schema.get("$id", schema.get("id"))
-        if schema.get("$anchor") == anchor or identifier == f"#{anchor}":
-            found.append(Located(schema, pointer))
-        for name, child in schema.items():
-            if name not in ("enum", "const", "default", "examples"):
-                found += _anchors(child, join(pointer, name), anchor)
-    elif isinstance(schema, list):
-        for i, child in enumerate(schema):
-            found += _anchors(child, f"{pointer}/{i}", anchor)
-    return found
+    return len(schema) == 1 or resource.draft <= 7 or not schema.keys() - ANNOTATIONS

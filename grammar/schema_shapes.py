@@ -1,253 +1,344 @@
-"""What one schema asks of a value, type by type, and what several ask of it at once.
+"""What schemas ask of the values of one JSON type, and what several ask of them at once.
 
-Here: limits, their intersection, the limits that a schema object's own keywords set.  Not here: $ref, allOf, anyOf,
-oneOf (schema_document.py), expressions (json_schema.py)."""
+Here: places of schemas, limits per type, their intersections.  Not here: reading keywords (schema_limits.py), $ref,
+allOf, not and their like (schema_algebra.py), texts (json_schema.py)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from itertools import combinations
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .errors import SchemaError
 from .expressions import INFINITE
-from .json_keywords import refuse
-from .json_numbers import MAX_DIGITS, MAX_MODULUS, NumberLimits, exact, has_few_digits, modulus_of
+
+if TYPE_CHECKING:
+    from .json_numbers import NumberLimits
+    from .schema_document import Resource
+
+KINDS = ("null", "boolean", "number", "string", "array", "object")  # of values; an integer is a number
 
 
-class Located(NamedTuple):
-    """A schema and where it stands in the document: a JSON pointer as URI fragment, "#" for the whole."""
+class Located:
+    """A schema at its place, or its negation.  Interned by the document: the same place is the same object.
 
-    schema: Any
-    pointer: str
+    pointer   JSON pointer as URI fragment, behind the URI of its document if that is not the main one
+    resource  what references in it start from          scope   the resources entered on the way here, for $dynamicRef
+    negated   the values that do not satisfy it         opposite   the other one of the two, once it has been asked for
+    """
+
+    __slots__ = ("negated", "opposite", "pointer", "resource", "schema", "scope")
+
+    def __init__(
+        self, schema: Any, pointer: str, resource: Resource | None, scope: tuple[Resource, ...], negated: bool = False
+    ) -> None:
+        self.schema, self.pointer, self.resource, self.scope, self.negated = schema, pointer, resource, scope, negated
+        self.opposite: Located | None = None
+
+    def negation(self) -> Located:
+        if self.opposite is None:
+            self.opposite = Located(self.schema, self.pointer, self.resource, self.scope, not self.negated)
+            self.opposite.opposite = self
+        return self.opposite
+
+    def __repr__(self) -> str:
+        return f"{'not ' if self.negated else ''}{self.pointer}"
 
 
-Conjunction = tuple[Located, ...]
+TRUE, FALSE = Located(True, "#", None, ()), Located(False, "#", None, ())
+TRUE.opposite, FALSE.opposite = FALSE, TRUE
 
-# "number" is split in two, so that types can be intersected: integers, and numbers that are none.
-INTEGER, FRACTION = "integer", "fraction"
-ALL_TYPES = frozenset(("null", "boolean", INTEGER, FRACTION, "string", "array", "object"))
+Conjunction: TypeAlias = tuple[Located, ...]  # all of these hold; () for any value
+NO_VALUE: Conjunction = (FALSE,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StringLimits:
-    """least, most: characters; patterns: (pattern, pointer); formats: (name, pointer)."""
+    """Texts within all of these.   least, most: characters;   patterns, not_patterns: (pattern, pointer);
+    formats, not_formats: (name, pointer);   excluded: texts that are not within"""
 
     least: int = 0
     most: int = INFINITE
     patterns: tuple[tuple[str, str], ...] = ()
     formats: tuple[tuple[str, str], ...] = ()
+    not_patterns: tuple[tuple[str, str], ...] = ()
+    not_formats: tuple[tuple[str, str], ...] = ()
+    excluded: frozenset[str] = frozenset()
 
     def within(self, other: StringLimits) -> StringLimits:
+        if other == ANY_STRING:
+            return self
+        if self == ANY_STRING:
+            return other
         return StringLimits(
             max(self.least, other.least),
             min(self.most, other.most),
-            _union(self.patterns, other.patterns),
-            _union(self.formats, other.formats),
+            union(self.patterns, other.patterns),
+            union(self.formats, other.formats),
+            union(self.not_patterns, other.not_patterns),
+            union(self.not_formats, other.not_formats),
+            self.excluded | other.excluded,
         )
 
+    def outside(self) -> list[StringLimits]:
+        """The texts that are not within, as disjoint pieces; those of `excluded` are left out."""
+        pieces: list[StringLimits] = []
+        so_far = StringLimits(excluded=self.excluded)
+        if self.least:
+            pieces.append(StringLimits(most=self.least - 1, excluded=self.excluded))
+            so_far = so_far.within(StringLimits(least=self.least))
+        if self.most < INFINITE:
+            pieces.append(so_far.within(StringLimits(least=self.most + 1)))
+            so_far = so_far.within(StringLimits(most=self.most))
+        for atom, negation in self._atoms():
+            pieces.append(so_far.within(negation))
+            so_far = so_far.within(atom)
+        return pieces
 
-@dataclass(frozen=True)
+    def _atoms(self) -> list[tuple[StringLimits, StringLimits]]:
+        """Patterns and formats one by one, each with its negation."""
+        found = []
+        for x in self.patterns:
+            found.append((StringLimits(patterns=(x,)), StringLimits(not_patterns=(x,))))
+        for x in self.not_patterns:
+            found.append((StringLimits(not_patterns=(x,)), StringLimits(patterns=(x,))))
+        for x in self.formats:
+            found.append((StringLimits(formats=(x,)), StringLimits(not_formats=(x,))))
+        for x in self.not_formats:
+            found.append((StringLimits(not_formats=(x,)), StringLimits(formats=(x,))))
+        return found
+
+
+ANY_STRING = StringLimits()
+
+
+class Claim(NamedTuple):
+    """So many of the items from number `start` on satisfy a schema."""
+
+    at: Located
+    start: int
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class ArrayLimits:
-    """prefix: what the first items must satisfy; rest: all further ones; least, most: how many."""
+    """prefix: what the first items must satisfy;  rest: all further ones;  least, most: how many
+    unique: pointer of the schema that wants all items to differ, or "" """
 
     prefix: tuple[Conjunction, ...] = ()
     rest: Conjunction = ()
     least: int = 0
     most: int = INFINITE
+    claims: tuple[Claim, ...] = ()
+    unique: str = ""
 
     def within(self, other: ArrayLimits) -> ArrayLimits:
         count = max(len(self.prefix), len(other.prefix))
-        prefix = tuple(_union(self.item(i), other.item(i)) for i in range(count))
+        prefix = tuple(meet(self.item(i), other.item(i)) for i in range(count))
         return ArrayLimits(
-            prefix, _union(self.rest, other.rest), max(self.least, other.least), min(self.most, other.most)
+            prefix,
+            meet(self.rest, other.rest),
+            max(self.least, other.least),
+            min(self.most, other.most),
+            union(self.claims, other.claims),
+            self.unique or other.unique,
         )
 
     def item(self, i: int) -> Conjunction:
         return self.prefix[i] if i < len(self.prefix) else self.rest
 
 
-@dataclass(frozen=True)
-class ObjectLimits:
-    """properties: in the order in which they are written; rest: what every other property must satisfy."""
+class Named(NamedTuple):
+    """What the value of one property must satisfy.   ordered: it has a place in the order of properties"""
 
-    properties: tuple[tuple[str, Conjunction], ...] = ()
+    conjunction: Conjunction
+    ordered: bool
+
+
+class KeyRule(NamedTuple):
+    """Of a property whose name is within `keys`: what its value satisfies."""
+
+    keys: StringLimits
+    conjunction: Conjunction
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLimits:
+    """named: properties by name, in the order in which they are written;  required: names
+    rules: hold for every property;  needs: each holds for some property;  least, most: how many properties"""
+
+    named: tuple[tuple[str, Named], ...] = ()
     required: tuple[str, ...] = ()
-    rest: Conjunction = ()
+    rules: tuple[KeyRule, ...] = ()
+    needs: tuple[KeyRule, ...] = ()
     least: int = 0
     most: int = INFINITE
 
     def within(self, other: ObjectLimits) -> ObjectLimits:
-        mine, theirs = dict(self.properties), dict(other.properties)
-        names = (*mine, *(name for name in theirs if name not in mine))
-        properties = tuple((n, _union(mine.get(n, self.rest), theirs.get(n, other.rest))) for n in names)
+        if not self.named or not other.named:
+            named = self.named or other.named
+        else:
+            merged = dict(self.named)
+            for name, theirs in other.named:
+                mine = merged.get(name)
+                if mine is None:
+                    merged[name] = theirs
+                    continue
+                both = Named(meet(mine.conjunction, theirs.conjunction), mine.ordered or theirs.ordered)
+                if theirs.ordered and not mine.ordered:
+                    del merged[name]  # its place is where the order names it
+                merged[name] = both
+            named = tuple(merged.items())
         return ObjectLimits(
-            properties,
-            _union(self.required, other.required),
-            _union(self.rest, other.rest),
+            named,
+            union(self.required, other.required),
+            union(self.rules, other.rules),
+            union(self.needs, other.needs),
             max(self.least, other.least),
             min(self.most, other.most),
         )
 
 
-@dataclass(frozen=True)
-class Shape:
-    """One alternative.  Limits of a type hold for values of that type; constants, if any, list all values allowed."""
+@dataclass(frozen=True, slots=True)
+class PlainLimits:
+    """Of null and booleans: the values themselves."""
 
-    types: frozenset[str] = ALL_TYPES
-    constants: tuple[Any, ...] | None = None
-    string: StringLimits = field(default_factory=StringLimits)
-    number: NumberLimits = field(default_factory=NumberLimits)
-    array: ArrayLimits = field(default_factory=ArrayLimits)
-    object: ObjectLimits = field(default_factory=ObjectLimits)
+    allowed: frozenset[bool | None]
 
-    def within(self, other: Shape) -> Shape | None:
-        """What both admit; None where their types or constants show that this is nothing."""
-        types = self.types & other.types
-        if self.constants is None or other.constants is None:
-            constants = other.constants if self.constants is None else self.constants
-        else:
-            constants = tuple(v for v in self.constants if any(same_value(v, w) for w in other.constants))
-        if not types or constants == ():
-            return None
-        return Shape(
-            types,
-            constants,
-            self.string.within(other.string),
-            self.number.within(other.number),
-            self.array.within(other.array),
-            self.object.within(other.object),
+    def within(self, other: PlainLimits) -> PlainLimits:
+        return PlainLimits(self.allowed & other.allowed)
+
+
+Limits: TypeAlias = "PlainLimits | NumberLimits | StringLimits | ArrayLimits | ObjectLimits"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What a schema has looked at in a value, for unevaluatedProperties and unevaluatedItems.
+
+    names, patterns: properties;  count: the first items;  items: those that satisfy one of these;  everything: all"""
+
+    names: frozenset[str] = frozenset()
+    patterns: tuple[tuple[str, str], ...] = ()
+    count: int = 0
+    items: Conjunction = ()
+    everything: bool = False
+
+    def joined(self, other: Evaluated) -> Evaluated:
+        return Evaluated(
+            self.names | other.names,
+            union(self.patterns, other.patterns),
+            max(self.count, other.count),
+            union(self.items, other.items),
+            self.everything or other.everything,
         )
 
 
-def join(pointer: str, name: str) -> str:
-    """The pointer of a member: RFC 6901 escapes."""
-    return f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+UNSEEN = Evaluated()
 
 
-def same_value(a: Any, b: Any) -> bool:
-    """Equality as JSON Schema has it: 1 is 1.0, true is not 1."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        return exact(a) == exact(b)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(same_value(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same_value(a[k], b[k]) for k in a)
-    return type(a) is type(b) and bool(a == b)
+class Shape(NamedTuple):
+    """One alternative of a place, for values of one kind.   values: if not None, all that are allowed"""
+
+    limits: Any  # Limits of the kind
+    values: tuple[Any, ...] | None = None
+    evaluated: Evaluated = UNSEEN
+
+    def within(self, other: Shape) -> Shape | None:
+        """What both admit; None where they show that this is nothing."""
+        limits = self.limits.within(other.limits)
+        if is_void(limits):
+            return None
+        if self.values is None or other.values is None:
+            values = other.values if self.values is None else self.values
+        else:
+            keys = {value_key(v) for v in other.values}
+            values = tuple(v for v in self.values if value_key(v) in keys)
+            if not values:
+                return None
+        evaluated = self.evaluated
+        if other.evaluated is not UNSEEN:
+            evaluated = other.evaluated if evaluated is UNSEEN else evaluated.joined(other.evaluated)
+        return Shape(limits, values, evaluated)
 
 
-def _union(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Both, without repetition, in order; schemas are told apart by their pointers."""
+def is_void(limits: Limits) -> bool:
+    """Whether limits show, without a look at what they refer to, that nothing is within."""
+    if isinstance(limits, ObjectLimits):
+        if limits.least > limits.most or len(limits.required) > limits.most:
+            return True
+        if limits.required:
+            named = dict(limits.named)
+            return any(n in named and is_false(named[n].conjunction) for n in limits.required)
+        return False
+    if isinstance(limits, ArrayLimits):
+        if limits.least > limits.most or any(is_false(p) for p in limits.prefix[: limits.least]):
+            return True
+        if is_false(limits.rest) and limits.least > len(limits.prefix):
+            return True
+        return any(c.least > c.most or (c.least and c.at.schema is False) for c in limits.claims)
+    if isinstance(limits, StringLimits):
+        return limits.least > limits.most or any(p in limits.not_patterns for p in limits.patterns)
+    if isinstance(limits, PlainLimits):
+        return not limits.allowed
+    return limits.is_empty()
+
+
+def is_false(conjunction: Conjunction) -> bool:
+    return len(conjunction) == 1 and conjunction[0].schema is False
+
+
+def meet(a: Conjunction, b: Conjunction) -> Conjunction:
+    """All of both; the schema false alone if they show that no value satisfies them."""
     if not b or a is b:
         return a
     if not a:
         return b
-    keys = {_identity(x) for x in a}
-    return (*a, *(y for y in b if _identity(y) not in keys))
+    if is_false(b):
+        return b
+    result = list(a)
+    for at in b:
+        if at not in a:
+            if at.opposite in a:
+                return NO_VALUE
+            result.append(at)
+    return a if is_false(a) else tuple(result)
 
 
-def _identity(x: Any) -> Any:
-    return x.pointer if isinstance(x, Located) else x
+def union(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Both, without repetition, in order."""
+    if not b or a is b:
+        return a
+    if not a:
+        return b
+    return (*a, *(y for y in b if y not in a))
 
 
-# ---- one schema object's own keywords ---------------------------------------------------------------------------
+def join(pointer: str, name: str) -> str:
+    """The pointer of a member: RFC 6901 escapes."""
+    if "~" in name or "/" in name:
+        name = name.replace("~", "~0").replace("/", "~1")
+    return f"{pointer}/{name}"
 
 
-def own_shape(schema: dict[str, Any], pointer: str) -> Shape:
-    """What a schema object says itself, references and combinations left out.  Its keywords have been checked."""
-    types = ALL_TYPES
-    if "type" in schema:
-        names = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-        types = frozenset(t for name in names for t in ((INTEGER, FRACTION) if name == "number" else (name,)))
-    constants: tuple[Any, ...] | None = tuple(schema["enum"]) if "enum" in schema else None
-    if "const" in schema:
-        const = schema["const"]
-        constants = (const,) if constants is None else tuple(v for v in constants if same_value(v, const))
-    array = _array_limits(schema, pointer)
-    if schema.get("uniqueItems") is True and "array" in types and array.most > 1 and constants is None:
-        refuse("uniqueItems", True, pointer)
-    if constants is not None and schema.get("uniqueItems") is True:
-        constants = tuple(v for v in constants if not isinstance(v, list) or _all_different(v))
-    return Shape(
-        types,
-        constants,
-        _string_limits(schema, pointer, types),
-        _number_limits(schema, pointer, types),
-        array,
-        _object_limits(schema, pointer),
-    )
+def kind_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
-def _all_different(items: list[Any]) -> bool:
-    return not any(same_value(a, b) for a, b in combinations(items, 2))
-
-
-def _string_limits(schema: dict[str, Any], pointer: str, types: frozenset[str]) -> StringLimits:
-    if "string" not in types:
-        return StringLimits()
-    least, most = _counts(schema, pointer, "minLength", "maxLength")
-    patterns = ((schema["pattern"], pointer),) if "pattern" in schema else ()
-    formats = ((schema["format"], pointer),) if "format" in schema else ()
-    return StringLimits(least, most, patterns, formats)
-
-
-def _number_limits(schema: dict[str, Any], pointer: str, types: frozenset[str]) -> NumberLimits:
-    if not types & {INTEGER, FRACTION}:
-        return NumberLimits()
-    limits = NumberLimits()
-    for keyword, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        strict = schema.get(exclusive)
-        bounds = [(schema[keyword], strict is True)] if keyword in schema else []
-        if strict is not None and not isinstance(strict, bool):
-            bounds.append((strict, True))
-        for value, is_open in bounds:
-            bound = exact(value)
-            if not has_few_digits(bound):
-                refuse(keyword, value, pointer, f"has more than {MAX_DIGITS} digits")
-            low = keyword == "minimum"
-            limits = limits.within(NumberLimits(bound, is_open) if low else NumberLimits(None, False, bound, is_open))
-    if limits.empty_range:
-        raise SchemaError(
-            "no number is within the bounds", pointer=pointer, keyword="minimum", value=schema.get("minimum")
-        )
-    if "multipleOf" in schema:
-        multiple = exact(schema["multipleOf"])
-        if not has_few_digits(multiple) or modulus_of(multiple, FRACTION not in types)[0] > MAX_MODULUS:
-            why = f"is above {MAX_MODULUS:,} once its decimals are scaled away"
-            refuse("multipleOf", schema["multipleOf"], pointer, why)
-        limits = replace(limits, multiples=(multiple,))
-    return limits
-
-
-def _array_limits(schema: dict[str, Any], pointer: str) -> ArrayLimits:
-    least, most = _counts(schema, pointer, "minItems", "maxItems")
-    items = schema.get("items", True)
-    listed, where = schema.get("prefixItems", []), "prefixItems"
-    rest = Located(items, f"{pointer}/items")
-    if isinstance(items, list):  # before draft 2020-12
-        listed, where = items, "items"
-        rest = Located(schema.get("additionalItems", True), f"{pointer}/additionalItems")
-    prefix = tuple(_conjunction(Located(item, f"{pointer}/{where}/{i}")) for i, item in enumerate(listed))
-    return ArrayLimits(prefix, _conjunction(rest), least, most)
-
-
-def _object_limits(schema: dict[str, Any], pointer: str) -> ObjectLimits:
-    least, most = _counts(schema, pointer, "minProperties", "maxProperties")
-    named = schema.get("properties", {})
-    properties = tuple((n, _conjunction(Located(s, join(f"{pointer}/properties", n)))) for n, s in named.items())
-    rest = Located(schema.get("additionalProperties", True), f"{pointer}/additionalProperties")
-    required = tuple(dict.fromkeys(schema.get("required", ())))
-    return ObjectLimits(properties, required, _conjunction(rest), least, most)
-
-
-def _conjunction(located: Located) -> Conjunction:
-    return () if located.schema is True or located.schema == {} else (located,)
-
-
-def _counts(schema: dict[str, Any], pointer: str, lower: str, upper: str) -> tuple[int, int]:
-    least, most = int(schema.get(lower, 0)), int(schema[upper]) if upper in schema else INFINITE
-    if least > most:
-        raise SchemaError(f"is above {upper}, so that nothing is valid", pointer=pointer, keyword=lower, value=least)
-    return least, most
+def value_key(value: Any) -> Any:
+    """Equal for values that JSON Schema calls equal: 1 is 1.0, true is not 1, members have no order."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, bool):
+        return ("plain", str(value))
+    if isinstance(value, (int, float)):
+        return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+    if isinstance(value, list):
+        return ("array", *map(value_key, value))
+    return ("object", frozenset((name, value_key(v)) for name, v in value.items()))

@@ -1,0 +1,340 @@
+"""JSON objects as rules.  What must be remembered while an object is written stands in the key of a rule: how far the
+order of properties has got, which of the others have been written, what is still owed, how many there are."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from .expressions import INFINITE
+from .json_layout import Style
+from .rules import NEVER
+from .schema_shapes import Conjunction, ObjectLimits, StringLimits, is_false, is_void, meet
+
+if TYPE_CHECKING:
+    from .json_schema import SchemaWriter
+
+MAX_LISTED_NAMES = 64  # names of a pattern that are written one by one
+MAX_CLASSES = 64  # into which patterns may divide the names of one object
+MAX_NEEDS = 8
+
+
+class Member(NamedTuple):
+    """A property.   key: node of its name, with quotes;   needs: bits of those needs that it may satisfy"""
+
+    key: int
+    conjunction: Conjunction
+    required: bool
+    needs: int
+
+
+class State(NamedTuple):
+    """position: in the order;  seen: bits of the unordered ones;  owed: bits of needs;  count: as far as it matters
+    free: whether there is no further room for names that the schema doesn't say"""
+
+    position: int
+    seen: int
+    owed: int
+    count: int
+    full: bool = False
+
+
+class ObjectPlan:
+    """One alternative of an object, its names sorted out."""
+
+    def __init__(self, limits: ObjectLimits, canonical: bool, writer: SchemaWriter, pointer: str) -> None:
+        self._writer, self.limits, self.canonical, self.pointer = writer, limits, canonical, pointer
+        self._rules = writer.rules
+        self.ordered: list[Member] = []
+        self.loose: list[Member] = []
+        self.free: list[Member] = []  # classes of names
+        self.names: list[str] = []  # of the ordered ones
+        self.is_void = False
+        self._suffixes: dict[Style, tuple[list[int], list[int], list[int]]] = {}
+        self._sort_names()
+        members = len(self.ordered) + len(self.loose)
+        self._required_loose = [i for i, m in enumerate(self.loose) if m.required]
+        required = sum(m.required for m in self.ordered) + len(self._required_loose)
+        self._least = limits.least if limits.least > required else 0
+        self._most = limits.most if self.free or limits.most < members else INFINITE
+        if required > limits.most:
+            self.is_void = True
+        self._cap = self._least if self._most >= INFINITE else self._most  # beyond it, counts are alike
+        self._unlimited = canonical or not self.free or limits.most - required <= 1
+        self.start = State(0, 0, (1 << len(limits.needs)) - 1, 0)
+
+    # ---- names -------------------------------------------------------------------------------------------------
+
+    def _sort_names(self) -> None:
+        limits, algebra = self.limits, self._writer.algebra
+        named = dict(limits.named)
+        required = set(limits.required)
+        if len(limits.needs) > MAX_NEEDS:
+            self._writer.too_complex(f"more than {MAX_NEEDS} properties must exist", self.pointer)
+        names = dict.fromkeys((*named, *limits.required))
+        for rule in (*limits.rules, *limits.needs):
+            for name in rule.keys.excluded:
+                names.setdefault(name)
+        mode = self._writer.options.order
+        if mode == "required-first":
+            names = dict.fromkeys(sorted(names, key=lambda name: name not in required))
+        for name in names:
+            conjunction = algebra.value_of(limits, named, name)
+            if is_false(conjunction):
+                self.is_void = self.is_void or name in required
+                continue
+            is_ordered = self.canonical or (mode != "any" and name in named and named[name].ordered)
+            self._add_name(name, conjunction, name in required, is_ordered)
+        self._divide(frozenset(names))
+
+    def _add_name(self, name: str, conjunction: Conjunction, required: bool, ordered: bool) -> None:
+        key = self._writer.name_text(name)
+        if key == NEVER:
+            self.is_void = self.is_void or required
+            return
+        needs = 0
+        for i, need in enumerate(self.limits.needs):
+            if name not in need.keys.excluded and self._writer.algebra.matches_string(need.keys, name):
+                needs |= 1 << i
+        (self.ordered if ordered else self.loose).append(Member(key, conjunction, required, needs))
+        if ordered:
+            self.names.append(name)
+
+    def _divide(self, names: frozenset[str]) -> None:
+        """The names that are not given, in classes with one meaning each."""
+        algebra = self._writer.algebra
+        classes: list[tuple[StringLimits, Conjunction, int]] = [(StringLimits(excluded=names), (), 0)]
+        rules = sorted(self.limits.rules, key=lambda rule: not is_false(rule.conjunction))
+        tasks = [(rule.keys, rule.conjunction, 0) for rule in rules]
+        tasks += [(need.keys, (), 1 << i) for i, need in enumerate(self.limits.needs)]
+        for keys, conjunction, needs in tasks:
+            divided = []
+            for limits, value, owed in classes:
+                self._writer.rules.expressions.budget.tick()
+                inside = limits.within(keys)
+                if is_void(inside) or algebra.no_string(inside):
+                    divided.append((limits, value, owed))
+                    continue
+                both = meet(value, conjunction)
+                if not is_false(both):
+                    divided.append((inside, both, owed | needs))
+                for piece in keys.outside():
+                    outside = limits.within(piece)
+                    if not is_void(outside) and not algebra.no_string(outside):
+                        divided.append((outside, value, owed))
+            classes = divided
+            if len(classes) > MAX_CLASSES:
+                self._writer.too_complex(f"patterns divide names into more than {MAX_CLASSES} classes", self.pointer)
+        for limits, value, owed in classes:
+            listed = self._writer.few_strings(limits, MAX_LISTED_NAMES)
+            if listed is not None:
+                for name in listed:
+                    self._add_name(name, value, False, self.canonical)
+                continue
+            key = self._rules.terminal(self._writer.strings.literal_text(limits, canonical=True))
+            if key != NEVER:
+                self.free.append(Member(key, value, False, owed))
+
+    # ---- lengths -----------------------------------------------------------------------------------------------
+
+    def size(self, style: Style) -> int:
+        """Bytes of a shortest text; INFINITE if there is none."""
+        if self.is_void:
+            return INFINITE
+        inner = self._writer.layout.inside(style)
+        return min(2 if self._may_close(self.start) else INFINITE, self._size_with_more(self.start, inner, True))
+
+    def _size_with_more(self, state: State, inner: Style, opening: bool) -> int:
+        """Of the members that must follow, one at least, and the closing bracket."""
+        count, total = self._owed(state, inner, 1)
+        if total >= INFINITE:
+            return INFINITE
+        shortest, layout = self._rules.shortest, self._writer.layout
+        first = 1 + shortest[layout.first(inner)] if opening else 0
+        return first + total + (count - 1) * shortest[layout.comma(inner)] + shortest[layout.last(inner)] + 1
+
+    def _tail_size(self, state: State, inner: Style) -> int:
+        shortest, layout = self._rules.shortest, self._writer.layout
+        if self._may_close(state):
+            return shortest[layout.last(inner)] + 1
+        more = self._size_with_more(state, inner, False)
+        return INFINITE if more >= INFINITE else shortest[layout.comma(inner)] + more
+
+    def _cost(self, member: Member, inner: Style, ticked: int = 0) -> int:
+        size = self._writer.size(self._value(member, ticked), inner)
+        if size >= INFINITE:
+            return INFINITE
+        shortest = self._rules.shortest
+        return shortest[member.key] + shortest[self._writer.layout.colon] + size
+
+    def _value(self, member: Member, ticked: int) -> Conjunction:
+        conjunction = member.conjunction
+        for i, need in enumerate(self.limits.needs):
+            if ticked >> i & 1:
+                conjunction = meet(conjunction, need.conjunction)
+        return conjunction
+
+    def _owed(self, state: State, inner: Style, least: int) -> tuple[int, int]:
+        """(number, bytes) of the shortest members that can complete the object from here, `least` at least."""
+        if state.owed:
+            return self._owed_with_needs(state, inner, least)
+        suffixes = self._suffix_sums(inner)
+        if suffixes is not None:
+            count, total = suffixes[0][state.position], suffixes[1][state.position]
+        else:
+            waiting = [m for m in self.ordered[state.position :] if m.required]
+            count, total = len(waiting), sum(self._cost(m, inner) for m in waiting)
+        for i in self._required_loose:
+            if not state.seen >> i & 1:
+                count, total = count + 1, total + self._cost(self.loose[i], inner)
+        extra = max(least - count, self._least - state.count - count)
+        if state.count + count + max(0, extra) > self._most and self._most < INFINITE:
+            return count, INFINITE
+        if extra > 0 and total < INFINITE:
+            if extra == 1 and suffixes is not None:
+                costs = [suffixes[2][state.position]]
+                costs += [self._cost(m, inner) for m in self._optional(state, len(self.ordered))]
+            else:
+                costs = [self._cost(m, inner) for m in self._optional(state, state.position)]
+            costs.sort()
+            free = self._cheapest_free(state, inner)
+            room = 1 if self.canonical else extra
+            costs = sorted([*costs[:extra], *[free] * room])
+            if len(costs) < extra:
+                return count, INFINITE
+            count, total = count + extra, total + sum(costs[:extra])
+        return count, min(total, INFINITE)
+
+    def _optional(self, state: State, position: int) -> list[Member]:
+        found = [m for m in self.ordered[position:] if not m.required]
+        return found + [m for i, m in enumerate(self.loose) if not m.required and not state.seen >> i & 1]
+
+    def _cheapest_free(self, state: State, inner: Style) -> int:
+        return INFINITE if state.full else min((self._cost(m, inner) for m in self.free), default=INFINITE)
+
+    def _owed_with_needs(self, state: State, inner: Style, least: int) -> tuple[int, int]:
+        tick = self._rules.expressions.budget.tick
+        best: dict[tuple[int, int], int] = {(state.owed, 0): 0}  # (needs, members) -> bytes
+        members = [*self.ordered[state.position :]]
+        members += [m for i, m in enumerate(self.loose) if not state.seen >> i & 1]
+        rounds = state.owed.bit_count() + max(least, self._least - state.count, 0)
+        free = [] if state.full else self.free
+        optional = [m for m in members if not m.required]
+        if self.canonical and free:
+            steps = [*((m, True) for m in members if m.required), *((m, False) for m in optional)]
+            groups = [[m] for m, _ in steps] + [free]
+        else:
+            groups = [[m] for m in members] + [free] * (rounds if free else 0)
+        enough = sum(m.required for m in members) + rounds
+        for group in groups:
+            must = len(group) == 1 and group[0].required
+            after: dict[tuple[int, int], int] = {} if must else dict(best)
+            for member in group:
+                for (owed, number), total in best.items():
+                    if number >= enough:
+                        continue
+                    for ticked in _subsets(owed & member.needs):
+                        tick()
+                        key, cost = (owed & ~ticked, number + 1), total + self._cost(member, inner, ticked)
+                        if cost < after.get(key, INFINITE):
+                            after[key] = cost
+            best = after
+        comma = self._rules.shortest[self._writer.layout.comma(inner)]
+        found = [
+            (total + number * comma, number)
+            for (owed, number), total in best.items()
+            if not owed and number >= max(least, self._least - state.count) and state.count + number <= self._most
+        ]
+        if not found:
+            return 0, INFINITE
+        total, number = min(found)
+        return number, total - number * comma
+
+    def _suffix_sums(self, inner: Style) -> tuple[list[int], list[int], list[int]] | None:
+        """By position: number and bytes of the required members from there on, bytes of the shortest optional one.
+
+        None while lengths are being found: those of members may not be final then."""
+        known = self._suffixes.get(inner)
+        if known is None and not self._writer.is_measuring:
+            counts, totals, optional = [0], [0], [INFINITE]
+            for member in reversed(self.ordered):
+                cost = self._cost(member, inner)
+                counts.append(counts[-1] + member.required)
+                totals.append(min(INFINITE, totals[-1] + cost) if member.required else totals[-1])
+                optional.append(optional[-1] if member.required else min(optional[-1], cost))
+            known = self._suffixes[inner] = (counts[::-1], totals[::-1], optional[::-1])
+        return known
+
+    # ---- texts -------------------------------------------------------------------------------------------------
+
+    def node(self, style: Style) -> int:
+        rules, layout = self._rules, self._writer.layout
+        inner = layout.inside(style)
+        some = rules.sequence(layout.first(inner), self._members(self.start, inner))
+        empty = rules.sequence(layout.gap, rules.literal(b"}")) if self._may_close(self.start) else NEVER
+        node = rules.sequence(rules.literal(b"{"), rules.choice((some, empty)))
+        return node if self._unlimited else rules.scope(node)
+
+    def _may_close(self, state: State) -> bool:
+        if state.owed or state.count < self._least:
+            return False
+        if any(not state.seen >> i & 1 for i in self._required_loose):
+            return False
+        return not any(m.required for m in self.ordered[state.position :])
+
+    def _tail(self, state: State, inner: Style) -> int:
+        """What follows a member."""
+
+        def build() -> int:
+            rules, layout = self._rules, self._writer.layout
+            close = rules.sequence(layout.last(inner), rules.literal(b"}")) if self._may_close(state) else NEVER
+            return rules.choice((close, rules.sequence(layout.comma(inner), self._members(state, inner))))
+
+        return self._rules.rule(("tail", self, inner, state), build, self._tail_size(state, inner))
+
+    def _members(self, state: State, inner: Style) -> int:
+        """One member at least, and what follows it."""
+
+        def build() -> int:
+            if state.position < len(self.ordered):
+                member = self.ordered[state.position]
+                later = state._replace(position=state.position + 1)
+                options = self._with(member, member.key, state, later, inner)
+                if not member.required:
+                    options.append(self._members(later, inner))
+                return self._rules.choice(options)
+            options = []
+            for i, member in enumerate(self.loose):
+                if not state.seen >> i & 1:
+                    later = state._replace(seen=state.seen | 1 << i)
+                    options += self._with(member, member.key, state, later, inner)
+            if not state.full:
+                later = state._replace(full=self.canonical)
+                for member in self.free:
+                    key = member.key if self._unlimited else self._rules.distinct(member.key)
+                    options += self._with(member, key, state, later, inner)
+            return self._rules.choice(options)
+
+        return self._rules.rule(("members", self, inner, state), build, self._size_with_more(state, inner, False))
+
+    def _with(self, member: Member, key: int, state: State, later: State, inner: Style) -> list[int]:
+        """The member, ticking off any of the needs that it may satisfy, and what follows it."""
+        rules, writer = self._rules, self._writer
+        if self._most < INFINITE and state.count >= self._most:
+            return []
+        count = min(state.count + 1, self._cap)
+        options = []
+        for ticked in _subsets(state.owed & member.needs):
+            tail = self._tail(later._replace(count=count, owed=state.owed & ~ticked), inner)
+            if tail != NEVER:
+                value = writer.place(self._value(member, ticked), inner)
+                options.append(rules.sequence(key, writer.layout.colon, value, tail))
+        return options
+
+
+def _subsets(bits: int) -> list[int]:
+    found, subset = [0], 0
+    while subset != bits:
+        subset = (subset - bits) & bits
+        found.append(subset)
+    return found
