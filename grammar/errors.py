@@ -3,12 +3,13 @@
 GrammarError                  also: a token that the mask does not allow, a rollback too far
   RegexError                  pattern, offset
   SchemaError                 pointer, keyword, value
+  EbnfError                   text, line, column
   GrammarTooComplex           place: where the budget of states or seconds ran out
 """
 
 from __future__ import annotations
 
-__all__ = ["GrammarError", "GrammarTooComplex", "RegexError", "SchemaError"]
+__all__ = ["EbnfError", "GrammarError", "GrammarTooComplex", "RegexError", "SchemaError"]
 
 CARET_WIDTH = 100  # characters of a long pattern shown around its caret
 
@@ -54,6 +55,27 @@ class SchemaError(GrammarError):
         return _restore_schema, (self.message, self.pointer, self.keyword, self.value, self.hint)
 
 
+class EbnfError(GrammarError):
+    """A grammar (lark syntax or GBNF) that is malformed, cannot be enforced, or that no text satisfies.
+
+    text      the whole grammar                    line, column   1-based, in characters: where it goes wrong
+    message   one line, without position           hint           what to write instead, or ""
+    """
+
+    def __init__(self, message: str, *, text: str, line: int, column: int, hint: str = "") -> None:
+        self.message, self.text, self.line, self.column, self.hint = message, text, line, column, hint
+        lines = text.split("\n")
+        whole = lines[line - 1] if 0 < line <= len(lines) else ""
+        first = max(0, column - 1 - CARET_WIDTH // 2)
+        shown = whole[first : first + CARET_WIDTH].translate(dict.fromkeys(range(32), 32))
+        caret = " " * (column - 1 - first) + "^"
+        shown_text = f"{message} at line {line}, column {column}\n    {shown}\n    {caret}"
+        super().__init__(f"{shown_text}   {hint}" if hint else shown_text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore_ebnf, (self.message, self.text, self.line, self.column, self.hint)
+
+
 class GrammarTooComplex(GrammarError):
     """A constraint that needs more states or seconds than its budget.   place: what was being worked on."""
 
@@ -71,6 +93,10 @@ def _restore_regex(message: str, pattern: str, offset: int, hint: str) -> RegexE
 
 def _restore_schema(message: str, pointer: str, keyword: str, value: object, hint: str) -> SchemaError:
     return SchemaError(message, pointer=pointer, keyword=keyword, value=value, hint=hint)
+
+
+def _restore_ebnf(message: str, text: str, line: int, column: int, hint: str) -> EbnfError:
+    return EbnfError(message, text=text, line=line, column=column, hint=hint)
 
 
 def _restore_too_complex(message: str, place: str) -> GrammarTooComplex:
