@@ -1,4 +1,4 @@
-"""forktree.grammar: a constraint (regex, JSON Schema) becomes a byte automaton, and that becomes token masks.
+"""forktree.grammar: a constraint (regex, JSON Schema, EBNF, structural tag) becomes token masks.
 
 Importing this costs next to nothing: numpy and numba are loaded when a Vocabulary or Compiler is first asked for,
 so `forktree.lang` can check a constraint where it is written.  Knows nothing of torch, transformers or the runtime."""
@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .constraint import Constraint
-from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
+from .errors import EbnfError, GrammarError, GrammarTooComplex, RegexError, SchemaError
 
 if TYPE_CHECKING:
     from .compiler import Compiler, Grammar, warmup
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Compiler",
     "Constraint",
+    "EbnfError",
     "Grammar",
     "GrammarError",
     "GrammarTooComplex",

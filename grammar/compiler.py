@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from . import front_ends
 from .constraint import Constraint
-from .errors import GrammarError, RegexError, SchemaError
+from .errors import EbnfError, GrammarError, RegexError, SchemaError
 from .expressions import Expressions
 from .forced import MAX_FORCED_BYTES, forced_tokens
 from .limits import CALL_SECONDS, CALL_STEPS, Budget
@@ -134,7 +134,7 @@ class Compiler:
         self._running: dict[Constraint, Future[Grammar]] = {}
 
     def compile(self, constraint: Constraint) -> Grammar:
-        """The grammar of a constraint.  Raises RegexError, SchemaError, GrammarTooComplex."""
+        """The grammar of a constraint.  Raises RegexError, SchemaError, EbnfError, GrammarTooComplex."""
         with self._lock:
             known = self._cached.get(constraint)
             if known is not None and known.num_bytes < MAX_BYTES // 2:  # a grammar that has grown old starts again
@@ -166,7 +166,10 @@ class Compiler:
 def warmup() -> None:
     """Compile this package's numba loops or load them from numba's cache on disk: seconds, the first time."""
     vocabulary = Vocabulary([bytes((b,)) for b in range(256)] + [b'": "', None], [257])
-    for constraint in (Constraint.regex("ab?"),):
+    for constraint in (
+        Constraint.regex("ab?"),
+        Constraint.json_schema({"type": "array", "uniqueItems": True, "items": {"type": "string"}}),
+    ):
         matcher = Grammar(constraint, vocabulary).matcher()
         row = np.zeros(vocabulary.num_words, dtype=np.int32)
         matcher.fill_mask(row)
@@ -179,6 +182,6 @@ def _spelled(constraint: Constraint, vocabulary: Vocabulary, budget: Budget) -> 
     """As `front_ends.build`, of those texts only that the vocabulary has the bytes for."""
     try:
         return front_ends.build(constraint, Expressions(budget, vocabulary.alphabet))
-    except (RegexError, SchemaError):
+    except (EbnfError, RegexError, SchemaError):
         front_ends.check(constraint)  # the constraint itself is at fault
         raise GrammarError("what the constraint allows cannot be spelled in this vocabulary") from None

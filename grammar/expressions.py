@@ -305,19 +305,6 @@ class Expressions:
             row[left] = row.get(left, 0) | members
         return tuple((members, left) for left, members in row.items())
 
-    def plain_level(self, e: int) -> int:
-        if self.kind[e] == CONCAT:
-            return self.plain_level(self.parts[e][0])
-        if self.kind[e] != REPEAT:
-            return 0
-        body, _, most = self.parts[e]
-        row = self.derivatives(body)
-        if all(any(members >> byte & 1 and left == EMPTY for members, left in row) for byte in b" az~") and any(
-            members >> 0xE4 & 1 for members, left in row
-        ):
-            return most
-        return 0
-
     # ---- canonical forms ---------------------------------------------------------------------------------------
 
     def _concat_one(self, head: int, tail: int) -> int:

@@ -1,6 +1,6 @@
 """Constraint -> a node of rules: the one place that knows all front ends.  Needs neither numba nor a vocabulary.
 
-Here: building, checking.  Not here: what a constraint spells by itself (spelled.py), automata and masks (compiler.py)."""
+Here: building, checking.  Not here: what a constraint spells by itself (spelled.py), masks (compiler.py)."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def _node(constraint: Constraint, rules: Rules) -> int:
     if constraint.kind == "lark":
         from .ebnf import compile_lark
 
-        return compile_lark(constraint.text, rules).node
+        return compile_lark(constraint.text, rules)
     if constraint.kind == "gbnf":
         from .ebnf import compile_gbnf
 
-        return compile_gbnf(constraint.text, rules).node
+        return compile_gbnf(constraint.text, rules)
     from .structural_tags import compile_structural_tag
 
     return compile_structural_tag(json.loads(constraint.text), rules, _schema)

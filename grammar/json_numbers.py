@@ -42,8 +42,14 @@ class NumberLimits:
         if self.whole is not None and other.whole is not None and self.whole != other.whole:
             return NumberLimits(Fraction(0), True, Fraction(0), True)
         return NumberLimits(
-            low, low_open, high, high_open, multiples, whole,
-            tuple(dict.fromkeys((*self.not_multiples, *other.not_multiples))), self.excluded | other.excluded,
+            low,
+            low_open,
+            high,
+            high_open,
+            multiples,
+            whole,
+            tuple(dict.fromkeys((*self.not_multiples, *other.not_multiples))),
+            self.excluded | other.excluded,
         )
 
     def is_empty(self) -> bool:
@@ -70,7 +76,7 @@ class NumberLimits:
             return False
         if self.high is not None and (value > self.high or (self.high_open and value == self.high)):
             return False
-        if self.whole is not None and self.whole != (value.denominator == 1) or value in self.excluded:
+        if (self.whole is not None and self.whole != (value.denominator == 1)) or value in self.excluded:
             return False
         return all((value / m).denominator == 1 for m in self.multiples) and not any(
             (value / m).denominator == 1 for m in self.not_multiples
@@ -143,6 +149,7 @@ class NumberWriter:
 
     def literal_text(self, limits: NumberLimits, canonical: bool) -> int:
         from dataclasses import replace
+
         e = self._e
         plain = replace(limits, whole=None, not_multiples=(), excluded=frozenset())
         minus = [self.number(NumberLimits(v, False, v, False), integer=False) for v in limits.excluded]
@@ -154,7 +161,9 @@ class NumberWriter:
         simple = not limits.multiples and limits.low is None and limits.high is None
         if minus and simple:
             plain = replace(plain, multiples=())
-            result = e.both([e.sequence(ints, e.optional(e.sequence(self._point, e.repeat(self._digit, 1))))], e.alternative(minus))
+            result = e.both(
+                [e.sequence(ints, e.optional(e.sequence(self._point, e.repeat(self._digit, 1))))], e.alternative(minus)
+            )
             if limits.whole:
                 result = e.both([result, ints])
         else:

@@ -3,7 +3,6 @@ order of properties has got, which of the others have been written, what is stil
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from .expressions import INFINITE

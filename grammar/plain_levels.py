@@ -73,13 +73,13 @@ class PlainLevels:
         for members, left in self._e.derivatives(body):
             if self._e.nullable[left]:
                 ascii_bytes |= members
-        return not _ASCII & ~ascii_bytes and all(self._has_product(body, sets) for sets in _LONGER)
+        return not _ASCII & self._e.alphabet & ~ascii_bytes and all(self._has_product(body, sets) for sets in _LONGER)
 
     def _has_product(self, e: int, sets: tuple[int, ...]) -> bool:
         """Whether every choice of one byte out of each set is a member."""
         if not sets:
             return self._e.nullable[e]
-        missing = sets[0]
+        missing = sets[0] & self._e.alphabet  # no text has other bytes
         for members, left in self._e.derivatives(e):
             if members & sets[0]:
                 if not self._has_product(left, sets[1:]):

@@ -21,7 +21,6 @@ from .schema_shapes import (
     KINDS,
     NO_VALUE,
     TRUE,
-    UNSEEN,
     ArrayLimits,
     Claim,
     Conjunction,
@@ -39,7 +38,6 @@ from .schema_shapes import (
     meet,
     value_key,
 )
-from .expressions import INFINITE
 
 MAX_SHAPES = 512  # alternatives that one place may have
 MAX_DEPTH = 120  # references and combinations in each other, before anything is written

@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .errors import SchemaError
 from .expressions import INFINITE
 from .json_keywords import refuse
 from .json_numbers import MAX_DIGITS, MAX_MODULUS, NumberLimits, exact, has_few_digits, modulus_of
@@ -18,6 +17,7 @@ from .schema_shapes import (
     KINDS,
     NO_VALUE,
     TRUE,
+    UNSEEN,
     ArrayLimits,
     Claim,
     Conjunction,
@@ -29,7 +29,6 @@ from .schema_shapes import (
     ObjectLimits,
     PlainLimits,
     StringLimits,
-    UNSEEN,
     kind_of,
     value_key,
 )
@@ -217,9 +216,7 @@ class LimitsReader:
         least, most = _counts(schema, at.pointer, "minProperties", "maxProperties")
         properties = schema.get("properties", {})
         named = tuple((n, Named(document.conjunction(at, s, "properties", n), True)) for n, s in properties.items())
-        rules = tuple(
-            KeyRule(keys, (located,)) for keys, located in self._key_rules(at) if located is not TRUE
-        )
+        rules = tuple(KeyRule(keys, (located,)) for keys, located in self._key_rules(at) if located is not TRUE)
         required = schema.get("required", ())
         names = tuple(dict.fromkeys(required)) if isinstance(required, list) else ()
         return ObjectLimits(named, names, rules, (), least, most)

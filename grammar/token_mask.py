@@ -18,7 +18,7 @@ from .expressions import INFINITE
 from .horizon import Horizon
 from .pda.automaton import CALL_FUEL, Configuration, Pushdown
 from .pda.interning import forget
-from .pda.memory import BITS, DONE, FUEL, FURTHEST, LOWEST, SIZE
+from .pda.memory import DONE, FUEL, FURTHEST, LOWEST, SIZE
 from .pda.walks import find_mask, walk_ends
 from .vocabulary import Vocabulary
 
@@ -48,7 +48,8 @@ class TokenMasks:
         self._kept: OrderedDict[bytes, MaskRow] = OrderedDict()
         self._depths: dict[bytes, list[tuple[int, ...]]] = {}  # states -> how many frames of each item a walk has seen
         self._max_kept = max(64, CACHE_BYTES // (4 * vocabulary.num_words + 1))
-        self._level_ends = np.zeros(vocabulary.trie.deepest + 2, dtype=np.int32)
+        self._tries = vocabulary.trie
+        automaton.make_level_ends(vocabulary.longest)
 
     def mask(self, configuration: Configuration) -> Int32:
         """int32 [num_words], read-only: tokens after which the text can still be completed; EOS where it may end."""
@@ -68,14 +69,14 @@ class TokenMasks:
                 self._kept.move_to_end(key)
                 return found
         row = self._walked(items)
-        counts = self.automaton.memory.counts
         if configuration.accepting:
             row |= self.vocabulary.eos_row
-        elif not counts[BITS]:
+        elif not row.any():
             raise GrammarError("no token of the vocabulary can come next, and the output is not complete")
-        if counts[BITS] + configuration.accepting * self.vocabulary.num_eos == len(self.vocabulary):
+        if self.vocabulary.may_allow_all and np.array_equal(row, self.vocabulary.full_row):
             row = self.vocabulary.full_row
         row.flags.writeable = False
+        counts = self.automaton.memory.counts
         lowest = int(counts[LOWEST])
         depth = self.automaton.memory.frame_depth
         seen = tuple(max(0, int(depth[frame]) - lowest + 1) for frame in items[:, 1].tolist())
@@ -110,14 +111,13 @@ class TokenMasks:
 
     def _walked(self, items: Int32) -> Int32:
         """The row of a set, EOS left out; see walks.find_mask for what else it finds."""
-        automaton, tries = self.automaton, self.vocabulary.trie
+        automaton, tries = self.automaton, self._tries.table
         size = automaton.load(items)
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
         automaton.memory.counts[FUEL] = CALL_FUEL
         node = 0
         while True:
-            m = automaton.table
-            node = find_mask(m, tries.full, tries.rest, tries.plain_rows, row, self._level_ends, size, node)
+            node = find_mask(automaton.table, tries, row, size, node)
             if node < 0:
                 return row
             automaton.supply()
@@ -192,16 +192,17 @@ class TokenMasks:
 
     def _ends(self, configuration: Configuration, quick: int) -> tuple[Int32, Int32]:
         """What set each token leads to, and an example for each of them; see walks.walk_ends."""
-        automaton, trie = self.automaton, self.vocabulary.trie.full
+        automaton, trie = self.automaton, self._tries.full
         of_token = np.zeros(len(trie.token_ids), dtype=np.int32)
         groups, examples = np.zeros((2 * MAX_GROUPS, 2), dtype=np.int64), np.zeros(MAX_GROUPS + 2, dtype=np.int32)
-        self._level_ends[0] = automaton.load(configuration.items)
+        size = automaton.load(configuration.items)
+        automaton.memory.level_ends[0] = size
         counts = automaton.memory.counts
         counts[FUEL], counts[DONE] = CALL_FUEL, 2
         before = counts[:3].tolist()
         node = 0
         while True:
-            node = walk_ends(automaton.table, trie, quick, of_token, groups, examples, self._level_ends, node)
+            node = walk_ends(automaton.table, self._tries.table, quick, of_token, groups, examples, node)
             if node >= len(trie.node_byte):
                 forget(automaton.table, *before)
                 return of_token, examples[: int(counts[DONE])]

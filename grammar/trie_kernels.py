@@ -4,19 +4,22 @@ numba keeps them in its cache on disk; `forktree.grammar.warmup()` fills that ca
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
 
 class Trie(NamedTuple):
-    """Tokens as a trie: see vocabulary.TokenTrie."""
+    """Tokens as a trie: in depth-first order, the root left out (see build_trie, subtree_ends, plain_suffixes)."""
 
     node_byte: UInt8
     node_depth: Int32
@@ -24,6 +27,39 @@ class Trie(NamedTuple):
     first_token: Int32
     token_ids: Int32
     plain: Int32
+
+
+FULL, REST, PLAIN_ROWS = 0, 6, 12  # arrays of vocabulary.Tries.table
+LONGEST_PLAIN = 26  # where it says how many characters the longest plain token has
+
+
+@intrinsic
+def pointer(_context: Any, address: Any) -> Any:
+    """An address as a pointer."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+def _array(index: int, dtype: Any) -> Any:
+    """A compiled function that finds an array of a trie (FULL or REST) by the table of addresses (see Tries.table)."""
+
+    def find(tries: Int64, which: int) -> Any:
+        at = 2 * (which + index)
+        return numba.carray(pointer(tries[at]), tries[at + 1], dtype)
+
+    return numba.njit(find)
+
+
+node_byte_of = _array(0, np.uint8)
+node_depth_of = _array(1, np.int32)
+ends_of = _array(2, np.int32)
+first_token_of = _array(3, np.int32)
+token_ids_of = _array(4, np.int32)
+plain_of = _array(5, np.int32)
+plain_rows_of = _array(PLAIN_ROWS, np.int32)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -17,6 +17,7 @@ from . import trie_kernels
 from .trie_kernels import Trie
 
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -29,7 +30,13 @@ class Tries:
     plain_rows: (
         Int32  # [longest plain token + 1, num_words]: the others as masks, by how many characters they have at most
     )
-    deepest: int  # bytes of the longest token
+
+    @cached_property
+    def table(self) -> Int64:
+        """int64: address and length of each array, then LONGEST_PLAIN.  Good for as long as this object is kept."""
+        arrays = (*self.full, *self.rest, self.plain_rows.reshape(-1))
+        parts = [part for array in arrays for part in (array.ctypes.data, len(array))]
+        return np.array([*parts, len(self.plain_rows) - 1], dtype=np.int64)
 
 
 class Vocabulary:
@@ -87,9 +94,10 @@ class Vocabulary:
             row.view(np.uint32)[token_id // 32] |= np.uint32(1 << (token_id % 32))
         return row
 
-    @property
-    def num_eos(self) -> int:
-        return len(self.eos_token_ids)
+    @cached_property
+    def may_allow_all(self) -> bool:
+        """A mask can allow every id: there are no special tokens but those that end the output."""
+        return all(token is not None or i in self.eos_token_ids for i, token in enumerate(self.tokens))
 
     @cached_property
     def full_row(self) -> Int32:
@@ -122,7 +130,7 @@ class Vocabulary:
         bits = np.zeros((max(1, int(lengths.max(initial=0))) + 1, self.num_words * 32), dtype=np.uint8)
         bits[lengths[is_plain], ids[is_plain]] = 1
         rows = np.packbits(np.bitwise_or.accumulate(bits, axis=0), axis=1, bitorder="little").view(np.int32)
-        return Tries(full, rest, rows, self.longest)
+        return Tries(full, rest, rows)
 
     def _joined(self, order: list[int]) -> tuple[UInt8, Int32]:
         """Tokens one after the other, and where each begins."""

@@ -74,7 +74,7 @@ class Pushdown:
     def advance(self, configuration: Configuration, text: bytes) -> Configuration | None:
         """The configuration after more bytes; None if they cannot come next."""
         size = self.load(configuration.items)
-        array = np.frombuffer(text, dtype=np.uint8)
+        array = np.frombuffer(bytearray(text), dtype=np.uint8)
         self._counts[SIZE], self._counts[DONE] = size, 0
         size = self._run(
             lambda: int(steps.advance(self.table, int(self._counts[SIZE]), array, int(self._counts[DONE])))
@@ -172,6 +172,11 @@ class Pushdown:
             grown[name] = np.zeros((2 * len(old), *old.shape[1:]), dtype=old.dtype)
             grown[name][: len(old)] = old
         self._replace(**grown)
+
+    def make_level_ends(self, longest: int) -> None:
+        """Room for walks over tokens of up to `longest` bytes."""
+        if len(self.memory.level_ends) < longest + 2:
+            self._replace(level_ends=np.zeros(longest + 2, dtype=np.int32))
 
     def _replace(self, **arrays: npt.NDArray[Any]) -> Memory:
         self.memory = self.memory._replace(**arrays)
@@ -325,5 +330,5 @@ def _memory() -> Memory:
         texts=int32(1024, 2), seen=int32(64, 2),
         frame_table=int32(2048), text_table=int32(2048), seen_table=int32(128),
         items=int32(2048, 3), work=int32(2048, 3), visited=int32(2048, 4),
-        counts=np.zeros(20, dtype=np.int64),
+        level_ends=int32(2), counts=np.zeros(20, dtype=np.int64),
     )  # fmt: skip

@@ -96,7 +96,7 @@ def push_frame(m: Int64, node: int, below: int, kind: int, extra: int) -> int:
     return int(frame)
 
 
-@jit()
+@jit("int64(int32[::1], int32[:, ::1], int64[::1], int64, int64, int64)")
 def pair_of(table: Int32, pairs: Int32, counts: Int64, counter: int, a: int, b: int) -> int:
     """The index of the pair (a, b), made if it is new; -1 if there is no room."""
     mask = len(table) - 1
@@ -125,7 +125,7 @@ def longer_text(m: Int64, text: int, byte: int) -> int:
     return int(pair_of(text_table_of(m), texts_of(m), counts_of(m), TEXTS, text, byte))
 
 
-@jit()
+@jit("void(int32[::1], int32[:, ::1], int64, int64)")
 def forget_pairs(table: Int32, pairs: Int32, first: int, last: int) -> None:
     """Take pairs first to last - 1 out of their hash table, the youngest first, which leaves it as it was before."""
     mask = len(table) - 1
@@ -162,7 +162,7 @@ def rehash_frames(m: Int64) -> None:
         push_frame(m, f[0], f[1], f[2], f[3])
 
 
-@jit()
+@jit("void(int32[::1], int32[:, ::1], int64[::1], int64, int64)")
 def rehash_pairs(table: Int32, pairs: Int32, counts: Int64, counter: int, first: int) -> None:
     """Fill an empty table of pairs."""
     count, counts[counter] = counts[counter], first

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+
+from ..trie_kernels import pointer
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -40,8 +40,7 @@ NO_NEED, NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEE
     KEPT_FRAMES,
     KEPT_TEXTS,
     KEPT_SEEN,
-    BITS,
-) = range(17)  # of `counts`
+) = range(16)  # of `counts`
 EMPTY_TEXT = 1
 
 
@@ -60,6 +59,7 @@ class Memory(NamedTuple):
     *_table      hash tables of the three, a power of two long; 0: free
     items        [items, 3] int32: a stack of sets, each on top of those it was made from
     work         [items, 3] int32: nodes to close           visited  [size, 4] int32: what a step has met, by its stamp
+    level_ends   [longest token + 2] int32: in a walk, where the set after each byte of the present node ends
     counts       int64: how much of the arrays is used, what is needed, results
     """
 
@@ -85,6 +85,7 @@ class Memory(NamedTuple):
     items: Int32
     work: Int32
     visited: Int32
+    level_ends: Int32
     counts: Int64
 
     @property
@@ -94,19 +95,9 @@ class Memory(NamedTuple):
         return np.array([part for array in self for part in (array.ctypes.data, len(array))], dtype=np.int64)
 
 
-def jit(signature: str | None = None) -> Any:
-    """With a signature a loop is compiled once, not again for each width of integer that it is called with."""
+def jit(signature: Any) -> Any:
+    """A loop that is compiled when it is imported, from numba's cache if it is there: never while a request waits."""
     return numba.njit(signature, cache=True, nogil=True)
-
-
-@intrinsic
-def _pointer(_context: Any, address: Any) -> Any:
-    """An address as a pointer."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(address), generate
 
 
 def _array(index: int, dtype: Any, width: int) -> Any:
@@ -114,12 +105,12 @@ def _array(index: int, dtype: Any, width: int) -> Any:
     if width:
 
         def find(m: Int64) -> Any:
-            return numba.carray(_pointer(m[2 * index]), (m[2 * index + 1], width), dtype)
+            return numba.carray(pointer(m[2 * index]), (m[2 * index + 1], width), dtype)
 
     else:
 
         def find(m: Int64) -> Any:
-            return numba.carray(_pointer(m[2 * index]), m[2 * index + 1], dtype)
+            return numba.carray(pointer(m[2 * index]), m[2 * index + 1], dtype)
 
     return numba.njit(find)
 
@@ -146,4 +137,5 @@ seen_table_of = _array(18, np.int32, 0)
 items_of = _array(19, np.int32, 3)
 work_of = _array(20, np.int32, 3)
 visited_of = _array(21, np.int32, 4)
-counts_of = _array(22, np.int64, 0)
+level_ends_of = _array(22, np.int32, 0)
+counts_of = _array(23, np.int64, 0)

@@ -266,7 +266,7 @@ def cost_of(m: Int64, begin: int, end: int) -> int:
     return cost
 
 
-@jit()
+@jit("int64(int64[::1], int64, uint8[::1], int64)")
 def advance(m: Int64, size: int, text: UInt8, done: int) -> int:
     """The set items[0:size] after the bytes text[done:], left sorted in items[0:result].
 
@@ -316,7 +316,7 @@ def only_byte(m: Int64, size: int) -> int:
     return found
 
 
-@jit()
+@jit("int64(int64[::1], int64, uint8[::1], int64)")
 def forced(m: Int64, size: int, out: UInt8, done: int) -> int:
     """Bytes that must come after the set items[0:size], written to out[done:]; returns how many there are then.
 

@@ -6,12 +6,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..trie_kernels import Trie
+from ..trie_kernels import (
+    FULL,
+    LONGEST_PLAIN,
+    REST,
+    ends_of,
+    first_token_of,
+    node_byte_of,
+    node_depth_of,
+    plain_of,
+    plain_rows_of,
+    token_ids_of,
+)
 from .interning import forget
 from .memory import (
     ACCEPTING,
     ACCEPTS,
-    BITS,
     DONE,
     FRAMES,
     FURTHEST,
@@ -32,13 +42,14 @@ from .memory import (
     dfa_next_of,
     items_of,
     jit,
+    level_ends_of,
     lit_byte_of,
     lit_flags_of,
 )
 from .steps import cost_of, step
 
 
-@jit()
+@jit("void(int32[::1], int32[::1], int64, int64)")
 def set_bits(row: Int32, token_ids: Int32, begin: int, end: int) -> None:
     for k in range(begin, end):
         token = token_ids[k]
@@ -55,54 +66,20 @@ def highest_level(m: Int64, begin: int, end: int) -> int:
     return level
 
 
-@jit()
-def find_mask(
-    m: Int64, full: Trie, rest: Trie, plain_rows: Int32, row: Int32, level_ends: Int32, size: int, resume_at: int
-) -> int:
-    """Set the bits of all tokens that may follow the set items[0:size].
-
-    plain_rows  [longest plain token + 1, words] int32: tokens of so many plain characters at most
-    level_ends  [deepest + 1] int32: where the set after each byte of the node being visited ends
-    resume_at   0 at first
-    Returns -1 when done, or the node to resume at, where something is needed.  FURTHEST becomes the greatest number of
-    bytes that a shortest completion has after an allowed token, SIZE that before it, LOWEST the depth of the deepest
-    frame that was returned to, BITS the number of tokens.  Frames and texts that only the walk needed are forgotten."""
-    counts = counts_of(m)
-    level, longest = highest_level(m, 0, size), len(plain_rows) - 1
-    sliced = level >= longest or (level > 0 and size == 1)
-    if resume_at == 0:
-        counts[LOWEST], counts[FURTHEST], counts[SIZE] = 2**30, 0, cost_of(m, 0, size)
-        counts[KEPT_FRAMES], counts[KEPT_TEXTS], counts[KEPT_SEEN] = counts[FRAMES], counts[TEXTS], counts[SEEN]
-        level_ends[0] = size
-        if sliced:
-            row[:] = plain_rows[min(level, longest)]
-            counts[FURTHEST] = counts[SIZE]
-    trie = rest if sliced else full
-    node = walk(m, trie, row, level_ends, resume_at)
-    if node < len(trie.node_byte):
-        return int(node)
-    forget(m, counts[KEPT_FRAMES], counts[KEPT_TEXTS], counts[KEPT_SEEN])
-    bits = 0
-    for word in row:
-        left = np.uint32(word)
-        while left:
-            left &= left - np.uint32(1)
-            bits += 1
-    counts[BITS] = bits
-    return -1
-
-
-@jit()
-def walk(m: Int64, trie: Trie, row: Int32, level_ends: Int32, resume_at: int) -> int:
+@jit("int64(int64[::1], int64[::1], int64, int32[::1], int64)")
+def walk(m: Int64, tries: Int64, which: int, row: Int32, resume_at: int) -> int:
     """The loop of find_mask over one trie; returns the node to resume at, or the number of nodes.
 
     Most bytes move a set without completing anything: that is done right here, the rest by `step`."""
-    node_byte, node_depth, ends, first_token = trie.node_byte, trie.node_depth, trie.ends, trie.first_token
-    plain, token_ids = trie.plain, trie.token_ids
+    node_byte, node_depth, ends = node_byte_of(tries, which), node_depth_of(tries, which), ends_of(tries, which)
+    first_token, token_ids, plain = (
+        first_token_of(tries, which),
+        token_ids_of(tries, which),
+        plain_of(tries, which),
+    )
     items, dfa_next, dfa_flags, dfa_level = items_of(m), dfa_next_of(m), dfa_flags_of(m), dfa_level_of(m)
-    lit_byte, lit_flags = lit_byte_of(m), lit_flags_of(m)
-    nodes, room = len(node_byte), len(items_of(m))
-    counts = counts_of(m)
+    lit_byte, lit_flags, level_ends, counts = lit_byte_of(m), lit_flags_of(m), level_ends_of(m), counts_of(m)
+    nodes, room = len(node_byte), len(items)
     i = resume_at
     while i < nodes:
         depth = node_depth[i]
@@ -110,39 +87,33 @@ def walk(m: Int64, trie: Trie, row: Int32, level_ends: Int32, resume_at: int) ->
         begin = level_ends[depth - 2] if depth > 1 else 0
         end = level_ends[depth - 1]
         simple = 2 * end - begin < room
-        if plain[i] >= 0:
-            level = 0
-            for j in range(begin, end):
-                state = items[j, 0]
-                if state > 0:
-                    level = max(level, dfa_level[state])
-            if level >= plain[i]:
-                after = ends[i]
-                set_bits(row, token_ids, first_token[i], first_token[after])
-                counts[FURTHEST] = max(counts[FURTHEST], cost_of(m, begin, end))
-                i = after
-                continue
-        top, accepts = end, np.int64(0)
-        if simple:
-            for j in range(begin, end):
-                state = items[j, 0]
-                if state < 0:
-                    if lit_byte[-state] != byte:
-                        continue
-                    if lit_flags[-state] & LAST or items[j, 2] != 0:
-                        simple = False
-                        break
-                    items[top, 0] = state - 1
-                else:
-                    target = dfa_next[state, byte]
-                    if target == 0 and dfa_flags[state] & KNOWN:
-                        continue
-                    if target == 0 or dfa_flags[target] & ACCEPTING or items[j, 2] != 0:
-                        simple = False
-                        break
-                    items[top, 0] = target
-                items[top, 1], items[top, 2] = items[j, 1], 0
-                top += 1
+        top, accepts, level = end, np.int64(0), 0
+        for j in range(begin, end):
+            state = items[j, 0]
+            if state < 0:
+                if lit_byte[-state] != byte:
+                    continue
+                if not simple or lit_flags[-state] & LAST or items[j, 2] != 0:
+                    simple = False
+                    continue
+                items[top, 0] = state - 1
+            else:
+                target = dfa_next[state, byte]
+                if target == 0 and dfa_flags[state] & KNOWN:
+                    continue
+                level = max(level, dfa_level[state])
+                if not simple or target == 0 or dfa_flags[target] & ACCEPTING or items[j, 2] != 0:
+                    simple = False
+                    continue
+                items[top, 0] = target
+            items[top, 1], items[top, 2] = items[j, 1], 0
+            top += 1
+        if level > 0 and plain[i] >= 0 and level >= plain[i]:
+            after = ends[i]
+            set_bits(row, token_ids, first_token[i], first_token[after])
+            counts[FURTHEST] = max(counts[FURTHEST], cost_of(m, begin, end))
+            i = after
+            continue
         if not simple:
             top = step(m, begin, end, byte)
             if top < 0:
@@ -162,6 +133,34 @@ def walk(m: Int64, trie: Trie, row: Int32, level_ends: Int32, resume_at: int) ->
         level_ends[depth] = top
         i += 1
     return nodes
+
+
+@jit("int64(int64[::1], int64[::1], int32[::1], int64, int64)")
+def find_mask(m: Int64, tries: Int64, row: Int32, size: int, resume_at: int) -> int:
+    """Set the bits of all tokens that may follow the set items[0:size].
+
+    tries      see vocabulary.Tries.table          row  int32 [words], zeros at first          resume_at  0 at first
+    Returns -1 when done, or the node to resume at, where something is needed.  FURTHEST becomes the greatest number of
+    bytes that a shortest completion has after an allowed token, SIZE that before it, LOWEST the depth of the deepest
+    frame that was returned to.  Frames and texts that only the walk needed are forgotten."""
+    counts = counts_of(m)
+    level, longest = highest_level(m, 0, size), tries[LONGEST_PLAIN]
+    sliced = level >= longest or (level > 0 and size == 1)
+    if resume_at == 0:
+        counts[LOWEST], counts[FURTHEST], counts[SIZE] = 2**30, 0, cost_of(m, 0, size)
+        counts[KEPT_FRAMES], counts[KEPT_TEXTS], counts[KEPT_SEEN] = counts[FRAMES], counts[TEXTS], counts[SEEN]
+        level_ends_of(m)[0] = size
+        if sliced:
+            rows, words = plain_rows_of(tries, 0), len(row)
+            first = min(level, longest) * words
+            row[:] = rows[first : first + words]
+            counts[FURTHEST] = counts[SIZE]
+    which = REST if sliced else FULL
+    node = walk(m, tries, which, row, resume_at)
+    if node < len(node_byte_of(tries, which)):
+        return int(node)
+    forget(m, counts[KEPT_FRAMES], counts[KEPT_TEXTS], counts[KEPT_SEEN])
+    return -1
 
 
 @jit("int64(int64[::1], int64, int64, int64)")
@@ -192,9 +191,9 @@ def group_of(groups: Int64, used: int, key: int) -> int:
     return int(at)
 
 
-@jit()
+@jit("int64(int64[::1], int64[::1], int64, int32[::1], int64[:, ::1], int32[::1], int64)")
 def walk_ends(
-    m: Int64, trie: Trie, quick: int, of_token: Int32, groups: Int64, examples: Int32, level_ends: Int32, resume_at: int
+    m: Int64, tries: Int64, quick: int, of_token: Int32, groups: Int64, examples: Int32, resume_at: int
 ) -> int:
     """Tell the tokens of the trie that may follow the set items[0:level_ends[0]] apart by the set they lead to.
 
@@ -202,20 +201,22 @@ def walk_ends(
               it, else a number from 2 on, the same for the same set; -1 if there are too many of these
     examples  [most groups] int32: one k of each number              groups  see group_of; DONE counts the numbers used
     Otherwise as `walk`, but without its shortcuts."""
-    counts = counts_of(m)
-    nodes = len(trie.node_byte)
+    counts, level_ends = counts_of(m), level_ends_of(m)
+    node_byte, node_depth, ends = node_byte_of(tries, FULL), node_depth_of(tries, FULL), ends_of(tries, FULL)
+    first_token = first_token_of(tries, FULL)
+    nodes = len(node_byte)
     i = resume_at
     while i < nodes:
-        depth = trie.node_depth[i]
+        depth = node_depth[i]
         end = level_ends[depth - 1]
-        top = step(m, level_ends[depth - 2] if depth > 1 else 0, end, trie.node_byte[i])
+        top = step(m, level_ends[depth - 2] if depth > 1 else 0, end, node_byte[i])
         if top < 0:
             return i
         accepts = counts[ACCEPTS]
         if top == end and accepts == 0:
-            i = trie.ends[i]
+            i = ends[i]
             continue
-        first, last = trie.first_token[i], trie.first_token[i + 1]
+        first, last = first_token[i], first_token[i + 1]
         if first < last:
             number = np.int64(1)
             if accepts == 0 and cost_of(m, end, top) > quick:
@@ -231,7 +232,7 @@ def walk_ends(
             for k in range(first, last):
                 of_token[k] = number
         if top == end:
-            i = trie.ends[i]
+            i = ends[i]
             continue
         level_ends[depth] = top
         i += 1
