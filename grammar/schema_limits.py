@@ -216,7 +216,7 @@ class LimitsReader:
         document = self._document
         least, most = _counts(schema, at.pointer, "minProperties", "maxProperties")
         properties = schema.get("properties", {})
-        named = tuple((n, Named(document.conjunction(at, s, "properties", n), True)) for n, s in properties.items())
+        named = tuple((n, Named(document.conjunction(at, s, "properties", n), at.pointer)) for n, s in properties.items())
         rules = tuple(
             KeyRule(keys, (located,)) for keys, located in self._key_rules(at) if located is not TRUE
         )
@@ -247,7 +247,7 @@ class LimitsReader:
         result: list[Limits] = [absent(name) for name in whole.required]
         for name, named in whole.named:
             for located in named.conjunction:
-                result.append(ObjectLimits(((name, Named(_negated(located), False)),), required=(name,)))
+                result.append(ObjectLimits(((name, Named(_negated(located))),), required=(name,)))
         for rule in whole.rules:
             for located in rule.conjunction:
                 result.append(ObjectLimits(needs=(KeyRule(rule.keys, _negated(located)),)))
@@ -259,7 +259,7 @@ class LimitsReader:
 
 
 def absent(name: str) -> ObjectLimits:
-    return ObjectLimits(((name, Named(NO_VALUE, False)),))
+    return ObjectLimits(((name, Named(NO_VALUE)),))
 
 
 def present(*names: str) -> ObjectLimits:
