@@ -3,6 +3,7 @@ order of properties has got, which of the others have been written, what is stil
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from .expressions import INFINITE
@@ -28,14 +29,22 @@ class Member(NamedTuple):
 
 
 class State(NamedTuple):
-    """position: in the order;  seen: bits of the unordered ones;  owed: bits of needs;  count: as far as it matters
-    free: whether there is no further room for names that the schema doesn't say"""
+    """positions: in the chains;  seen: bits of the unordered ones;  owed: bits of needs;  count: as far as it matters
+    full: whether there is no further room for names that the schema doesn't say"""
 
-    position: int
+    positions: tuple[int, ...]
     seen: int
     owed: int
     count: int
     full: bool = False
+
+
+class _Suffixes(NamedTuple):
+    """By position in a chain: number and bytes of the required members from there on, bytes of the cheapest other."""
+
+    counts: list[int]
+    totals: list[int]
+    cheapest: list[int]
 
 
 class ObjectPlan:
@@ -44,23 +53,26 @@ class ObjectPlan:
     def __init__(self, limits: ObjectLimits, canonical: bool, writer: SchemaWriter, pointer: str) -> None:
         self._writer, self.limits, self.canonical, self.pointer = writer, limits, canonical, pointer
         self._rules = writer.rules
-        self.ordered: list[Member] = []
+        self.chains: list[list[Member]] = []  # each in a fixed order; members of two chains come in any order
         self.loose: list[Member] = []
         self.free: list[Member] = []  # classes of names
-        self.names: list[str] = []  # of the ordered ones
+        self.names: dict[str, Conjunction] = {}  # of the chains' members
         self.is_void = False
-        self._suffixes: dict[Style, tuple[list[int], list[int], list[int]]] = {}
+        self._chains: dict[str, list[Member]] = {}
+        self._suffixes: dict[Style, list[_Suffixes]] = {}
         self._sort_names()
-        members = len(self.ordered) + len(self.loose)
+        self.chains = list(self._chains.values())
         self._required_loose = [i for i, m in enumerate(self.loose) if m.required]
-        required = sum(m.required for m in self.ordered) + len(self._required_loose)
+        members = [*self.loose, *(m for chain in self.chains for m in chain)]
+        required = sum(m.required for m in members)
         self._least = limits.least if limits.least > required else 0
-        self._most = limits.most if self.free or limits.most < members else INFINITE
+        self._most = limits.most if self.free or limits.most < len(members) else INFINITE
         if required > limits.most:
             self.is_void = True
         self._cap = self._least if self._most >= INFINITE else self._most  # beyond it, counts are alike
         self._unlimited = canonical or not self.free or limits.most - required <= 1
-        self.start = State(0, 0, (1 << len(limits.needs)) - 1, 0)
+        self.start = State((0,) * len(self.chains), 0, (1 << len(limits.needs)) - 1, 0)
+        self._end = tuple(map(len, self.chains))
 
     # ---- names -------------------------------------------------------------------------------------------------
 
@@ -82,11 +94,11 @@ class ObjectPlan:
             if is_false(conjunction):
                 self.is_void = self.is_void or name in required
                 continue
-            is_ordered = self.canonical or (mode != "any" and name in named and named[name].ordered)
-            self._add_name(name, conjunction, name in required, is_ordered)
+            chain = named[name].chain if name in named and mode != "any" else ""
+            self._add_name(name, conjunction, name in required, "#" if self.canonical else chain)
         self._divide(frozenset(names))
 
-    def _add_name(self, name: str, conjunction: Conjunction, required: bool, ordered: bool) -> None:
+    def _add_name(self, name: str, conjunction: Conjunction, required: bool, chain: str) -> None:
         key = self._writer.name_text(name)
         if key == NEVER:
             self.is_void = self.is_void or required
@@ -95,9 +107,9 @@ class ObjectPlan:
         for i, need in enumerate(self.limits.needs):
             if name not in need.keys.excluded and self._writer.algebra.matches_string(need.keys, name):
                 needs |= 1 << i
-        (self.ordered if ordered else self.loose).append(Member(key, conjunction, required, needs))
-        if ordered:
-            self.names.append(name)
+        (self._chains.setdefault(chain, []) if chain else self.loose).append(Member(key, conjunction, required, needs))
+        if chain:
+            self.names[name] = conjunction
 
     def _divide(self, names: frozenset[str]) -> None:
         """The names that are not given, in classes with one meaning each."""
@@ -128,7 +140,7 @@ class ObjectPlan:
             listed = self._writer.few_strings(limits, MAX_LISTED_NAMES)
             if listed is not None:
                 for name in listed:
-                    self._add_name(name, value, False, self.canonical)
+                    self._add_name(name, value, False, "#" if self.canonical else "")
                 continue
             key = self._rules.terminal(self._writer.strings.literal_text(limits, canonical=True))
             if key != NEVER:
@@ -178,11 +190,14 @@ class ObjectPlan:
         if state.owed:
             return self._owed_with_needs(state, inner, least)
         suffixes = self._suffix_sums(inner)
+        count = total = 0
         if suffixes is not None:
-            count, total = suffixes[0][state.position], suffixes[1][state.position]
+            for position, chain in zip(state.positions, suffixes, strict=True):
+                count, total = count + chain.counts[position], total + chain.totals[position]
         else:
-            waiting = [m for m in self.ordered[state.position :] if m.required]
-            count, total = len(waiting), sum(self._cost(m, inner) for m in waiting)
+            for member in self._coming(state):
+                if member.required:
+                    count, total = count + 1, total + self._cost(member, inner)
         for i in self._required_loose:
             if not state.seen >> i & 1:
                 count, total = count + 1, total + self._cost(self.loose[i], inner)
@@ -191,10 +206,10 @@ class ObjectPlan:
             return count, INFINITE
         if extra > 0 and total < INFINITE:
             if extra == 1 and suffixes is not None:
-                costs = [suffixes[2][state.position]]
-                costs += [self._cost(m, inner) for m in self._optional(state, len(self.ordered))]
+                costs = [chain.cheapest[at] for at, chain in zip(state.positions, suffixes, strict=True)]
             else:
-                costs = [self._cost(m, inner) for m in self._optional(state, state.position)]
+                costs = [self._cost(m, inner) for m in self._coming(state) if not m.required]
+            costs += [self._cost(m, inner) for m in self._unseen(state) if not m.required]
             costs.sort()
             free = self._cheapest_free(state, inner)
             room = 1 if self.canonical else extra
@@ -204,9 +219,11 @@ class ObjectPlan:
             count, total = count + extra, total + sum(costs[:extra])
         return count, min(total, INFINITE)
 
-    def _optional(self, state: State, position: int) -> list[Member]:
-        found = [m for m in self.ordered[position:] if not m.required]
-        return found + [m for i, m in enumerate(self.loose) if not m.required and not state.seen >> i & 1]
+    def _coming(self, state: State) -> list[Member]:
+        return [m for at, chain in zip(state.positions, self.chains, strict=True) for m in chain[at:]]
+
+    def _unseen(self, state: State) -> list[Member]:
+        return [m for i, m in enumerate(self.loose) if not state.seen >> i & 1]
 
     def _cheapest_free(self, state: State, inner: Style) -> int:
         return INFINITE if state.full else min((self._cost(m, inner) for m in self.free), default=INFINITE)
@@ -214,8 +231,7 @@ class ObjectPlan:
     def _owed_with_needs(self, state: State, inner: Style, least: int) -> tuple[int, int]:
         tick = self._rules.expressions.budget.tick
         best: dict[tuple[int, int], int] = {(state.owed, 0): 0}  # (needs, members) -> bytes
-        members = [*self.ordered[state.position :]]
-        members += [m for i, m in enumerate(self.loose) if not state.seen >> i & 1]
+        members = [*self._coming(state), *self._unseen(state)]
         rounds = state.owed.bit_count() + max(least, self._least - state.count, 0)
         free = [] if state.full else self.free
         optional = [m for m in members if not m.required]
@@ -249,20 +265,21 @@ class ObjectPlan:
         total, number = min(found)
         return number, total - number * comma
 
-    def _suffix_sums(self, inner: Style) -> tuple[list[int], list[int], list[int]] | None:
-        """By position: number and bytes of the required members from there on, bytes of the shortest optional one.
-
-        None while lengths are being found: those of members may not be final then."""
+    def _suffix_sums(self, inner: Style) -> list[_Suffixes] | None:
+        """Of each chain.  None while lengths are being found: those of members may not be final then."""
         known = self._suffixes.get(inner)
         if known is None and not self._writer.is_measuring:
-            counts, totals, optional = [0], [0], [INFINITE]
-            for member in reversed(self.ordered):
-                cost = self._cost(member, inner)
-                counts.append(counts[-1] + member.required)
-                totals.append(min(INFINITE, totals[-1] + cost) if member.required else totals[-1])
-                optional.append(optional[-1] if member.required else min(optional[-1], cost))
-            known = self._suffixes[inner] = (counts[::-1], totals[::-1], optional[::-1])
+            known = self._suffixes[inner] = [self._suffixes_of(chain, inner) for chain in self.chains]
         return known
+
+    def _suffixes_of(self, chain: list[Member], inner: Style) -> _Suffixes:
+        counts, totals, cheapest = [0], [0], [INFINITE]
+        for member in reversed(chain):
+            cost = self._cost(member, inner)
+            counts.append(counts[-1] + member.required)
+            totals.append(min(INFINITE, totals[-1] + cost) if member.required else totals[-1])
+            cheapest.append(cheapest[-1] if member.required else min(cheapest[-1], cost))
+        return _Suffixes(counts[::-1], totals[::-1], cheapest[::-1])
 
     # ---- texts -------------------------------------------------------------------------------------------------
 
@@ -279,7 +296,7 @@ class ObjectPlan:
             return False
         if any(not state.seen >> i & 1 for i in self._required_loose):
             return False
-        return not any(m.required for m in self.ordered[state.position :])
+        return not any(m.required for m in self._coming(state))
 
     def _tail(self, state: State, inner: Style) -> int:
         """What follows a member."""
@@ -295,26 +312,35 @@ class ObjectPlan:
         """One member at least, and what follows it."""
 
         def build() -> int:
-            if state.position < len(self.ordered):
-                member = self.ordered[state.position]
-                later = state._replace(position=state.position + 1)
+            if len(self.chains) == 1 and not self.loose and state.positions < self._end:
+                member = self.chains[0][state.positions[0]]
+                later = state._replace(positions=(state.positions[0] + 1,))
                 options = self._with(member, member.key, state, later, inner)
                 if not member.required:
-                    options.append(self._members(later, inner))
+                    options.append(self._members(later, inner))  # one node for all states that come to it
                 return self._rules.choice(options)
-            options = []
-            for i, member in enumerate(self.loose):
-                if not state.seen >> i & 1:
-                    later = state._replace(seen=state.seen | 1 << i)
-                    options += self._with(member, member.key, state, later, inner)
-            if not state.full:
-                later = state._replace(full=self.canonical)
-                for member in self.free:
-                    key = member.key if self._unlimited else self._rules.distinct(member.key)
-                    options += self._with(member, key, state, later, inner)
-            return self._rules.choice(options)
+            return self._rules.choice([*self._known_members(state, inner), *self._free_members(state, inner)])
 
         return self._rules.rule(("members", self, inner, state), build, self._size_with_more(state, inner, False))
+
+    def _known_members(self, state: State, inner: Style) -> Iterator[int]:
+        for i, (start, chain) in enumerate(zip(state.positions, self.chains, strict=True)):
+            for at in range(start, len(chain)):
+                positions = (*state.positions[:i], at + 1, *state.positions[i + 1 :])
+                yield from self._with(chain[at], chain[at].key, state, state._replace(positions=positions), inner)
+                if chain[at].required:
+                    break
+        for i, member in enumerate(self.loose):
+            if not state.seen >> i & 1:
+                yield from self._with(member, member.key, state, state._replace(seen=state.seen | 1 << i), inner)
+
+    def _free_members(self, state: State, inner: Style) -> Iterator[int]:
+        """Once the chains have come to their ends."""
+        if not state.full and not any(m.required for m in self._coming(state)):
+            later = state._replace(positions=self._end, full=self.canonical)
+            for member in self.free:
+                key = member.key if self._unlimited else self._rules.distinct(member.key)
+                yield from self._with(member, key, state, later, inner)
 
     def _with(self, member: Member, key: int, state: State, later: State, inner: Style) -> list[int]:
         """The member, ticking off any of the needs that it may satisfy, and what follows it."""

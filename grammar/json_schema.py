@@ -247,7 +247,7 @@ class SchemaWriter:
                 items = tuple((self._document.made({"const": v}, root),) for v in value)
                 known = ArrayLimits(items, NO_VALUE, len(value), len(value))
             else:
-                named = tuple((n, Named((self._document.made({"const": v}, root),), False)) for n, v in value.items())
+                named = tuple((n, Named((self._document.made({"const": v}, root),))) for n, v in value.items())
                 rest = KeyRule(StringLimits(excluded=frozenset(value)), NO_VALUE)
                 known = ObjectLimits(named, tuple(value), (rest,))
             self._constants[id(value)] = known
@@ -373,11 +373,8 @@ class SchemaWriter:
             common = [name for name in a.names if name in b.names]
             if a.free or b.free or common != [name for name in b.names if name in a.names]:
                 self.refuse_unique(pointer, "where objects may be written in two orders")
-            inner_a, inner_b = (
-                {name: m.conjunction for name, m in zip(p.names, p.ordered, strict=True)} for p in (a, b)
-            )
             for name in common:
-                x, y = inner_a[name], inner_b[name]
+                x, y = a.names[name], b.names[name]
                 if x != y and (self.plans(x, True) or self.plans(y, True)):
                     self.refuse_unique(pointer, "where objects may be written in two orders")
 

@@ -142,7 +142,10 @@ class Algebra:
             raise GrammarTooComplex(f"combinations are nested more than {MAX_DEPTH} deep", place=at.pointer)
         self._open[key] = None
         try:
-            result = self._negative(at, kind) if at.negated else self._positive(at, kind)
+            if at.negated:  # what fails evaluates nothing
+                result: Shapes = [shape._replace(evaluated=UNSEEN) for shape in self._negative(at, kind)]
+            else:
+                result = self._positive(at, kind)
         finally:
             del self._open[key]
         self._expanded[key] = result
@@ -470,7 +473,7 @@ class Algebra:
             else:
                 pieces = [absent(name) for name in value]
                 pieces += [
-                    ObjectLimits(((name, Named(self._other_than(v, at), False)),), required=(name,))
+                    ObjectLimits(((name, Named(self._other_than(v, at))),), required=(name,))
                     for name, v in value.items()
                 ]
                 pieces.append(ObjectLimits(needs=(KeyRule(StringLimits(excluded=frozenset(value)), ()),)))

@@ -94,7 +94,7 @@ class Document:
             inner_scope = (*scope, inner)
         located = Located(schema, pointer, inner, inner_scope)
         seen = {id(schema)}
-        while _is_plain_reference(located):
+        while located.resource is not None and _is_plain(located.schema, located.resource):
             target = self._resolve(located, "$ref")
             if id(target.schema) in seen:
                 raise SchemaError("a reference that leads back to itself", pointer=located.pointer, keyword="$ref")
@@ -243,11 +243,6 @@ def check_nesting(root: Any) -> None:
 def _identifier(schema: Any, draft: int) -> str:
     found = schema.get("id" if draft == 4 else "$id") if isinstance(schema, dict) else None
     return found if isinstance(found, str) else ""
-
-
-def _is_plain_reference(at: Located) -> bool:
-    assert at.resource is not None
-    return _is_plain(at.schema, at.resource)
 
 
 def _is_plain(schema: Any, resource: Resource) -> bool:

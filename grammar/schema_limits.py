@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from .errors import SchemaError
 from .expressions import INFINITE
 from .json_keywords import refuse
 from .json_numbers import MAX_DIGITS, MAX_MODULUS, NumberLimits, exact, has_few_digits, modulus_of
@@ -17,7 +18,6 @@ from .schema_shapes import (
     KINDS,
     NO_VALUE,
     TRUE,
-    UNSEEN,
     ArrayLimits,
     Claim,
     Conjunction,
@@ -29,6 +29,7 @@ from .schema_shapes import (
     ObjectLimits,
     PlainLimits,
     StringLimits,
+    UNSEEN,
     kind_of,
     value_key,
 )
@@ -215,8 +216,10 @@ class LimitsReader:
         document = self._document
         least, most = _counts(schema, at.pointer, "minProperties", "maxProperties")
         properties = schema.get("properties", {})
-        named = tuple((n, Named(document.conjunction(at, s, "properties", n), True)) for n, s in properties.items())
-        rules = tuple(KeyRule(keys, (located,)) for keys, located in self._key_rules(at) if located is not TRUE)
+        named = tuple((n, Named(document.conjunction(at, s, "properties", n), at.pointer)) for n, s in properties.items())
+        rules = tuple(
+            KeyRule(keys, (located,)) for keys, located in self._key_rules(at) if located is not TRUE
+        )
         required = schema.get("required", ())
         names = tuple(dict.fromkeys(required)) if isinstance(required, list) else ()
         return ObjectLimits(named, names, rules, (), least, most)
@@ -244,7 +247,7 @@ class LimitsReader:
         result: list[Limits] = [absent(name) for name in whole.required]
         for name, named in whole.named:
             for located in named.conjunction:
-                result.append(ObjectLimits(((name, Named(_negated(located), False)),), required=(name,)))
+                result.append(ObjectLimits(((name, Named(_negated(located))),), required=(name,)))
         for rule in whole.rules:
             for located in rule.conjunction:
                 result.append(ObjectLimits(needs=(KeyRule(rule.keys, _negated(located)),)))
@@ -256,7 +259,7 @@ class LimitsReader:
 
 
 def absent(name: str) -> ObjectLimits:
-    return ObjectLimits(((name, Named(NO_VALUE, False)),))
+    return ObjectLimits(((name, Named(NO_VALUE)),))
 
 
 def present(*names: str) -> ObjectLimits:

@@ -149,10 +149,10 @@ class ArrayLimits:
 
 
 class Named(NamedTuple):
-    """What the value of one property must satisfy.   ordered: it has a place in the order of properties"""
+    """What the value of one property must satisfy.   chain: of properties that come in a fixed order, or "" """
 
     conjunction: Conjunction
-    ordered: bool
+    chain: str = ""
 
 
 class KeyRule(NamedTuple):
@@ -164,7 +164,7 @@ class KeyRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLimits:
-    """named: properties by name, in the order in which they are written;  required: names
+    """named: properties by name, those of a chain in the order in which they are written;  required: names
     rules: hold for every property;  needs: each holds for some property;  least, most: how many properties"""
 
     named: tuple[tuple[str, Named], ...] = ()
@@ -184,9 +184,9 @@ class ObjectLimits:
                 if mine is None:
                     merged[name] = theirs
                     continue
-                both = Named(meet(mine.conjunction, theirs.conjunction), mine.ordered or theirs.ordered)
-                if theirs.ordered and not mine.ordered:
-                    del merged[name]  # its place is where the order names it
+                both = Named(meet(mine.conjunction, theirs.conjunction), mine.chain or theirs.chain)
+                if theirs.chain and not mine.chain:
+                    del merged[name]  # its place is where the chain names it
                 merged[name] = both
             named = tuple(merged.items())
         return ObjectLimits(
