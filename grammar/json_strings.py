@@ -9,8 +9,11 @@ import json
 from collections.abc import Iterable
 
 from . import char_classes as chars
+from . import char_writers
 from . import regex
 from . import regex_syntax as syntax
+from .regex_characters import Dialect
+from .regex_tree import Chars, Node, Repeat
 from .errors import RegexError, SchemaError
 from .expressions import INFINITE, NOTHING, Expressions
 from .json_formats import ANNOTATION_FORMATS, FORMATS
@@ -22,8 +25,8 @@ class StringWriter:
 
     def __init__(self, expressions: Expressions) -> None:
         self._e = expressions
-        self._write = chars.json_writer(expressions)
-        self._parsed: dict[tuple[str, syntax.Dialect], syntax.Node] = {}
+        self._write = char_writers.AnyJsonWriter(expressions)
+        self._parsed: dict[tuple[str, Dialect], Node] = {}
         self._bodies: dict[StringLimits, int] = {}
         self._keys: dict[frozenset[str], int] = {}
 
@@ -73,12 +76,12 @@ class StringWriter:
             between = regex.between_anchors(node)
             if between is not None:
                 node = between
-                if isinstance(node, syntax.Repeat) and isinstance(node.item, syntax.Chars):
+                if isinstance(node, Repeat) and isinstance(node.item, Chars):
                     # One class repeated: its count is narrowed to the lengths.
                     low, high = max(node.least, least), min(node.most, most)
                     if low > high:
                         return NOTHING
-                    node = syntax.Repeat(node.item, low, high)
+                    node = Repeat(node.item, low, high)
                 low, high = regex.character_lengths(node)
                 if low >= least and high <= most:
                     least, most = 0, INFINITE  # the pattern alone sees to the lengths
@@ -97,7 +100,7 @@ class StringWriter:
             parts.append(self._e.repeat(self.character, least, most))
         return self._e.both(parts)
 
-    def _parse(self, pattern: str, dialect: syntax.Dialect, pointer: str, keyword: str) -> syntax.Node:
+    def _parse(self, pattern: str, dialect: Dialect, pointer: str, keyword: str) -> Node:
         known = self._parsed.get((pattern, dialect))
         if known is None:
             try:
@@ -107,7 +110,7 @@ class StringWriter:
             self._parsed[pattern, dialect] = known
         return known
 
-    def _matching(self, node: syntax.Node, pattern: str, pointer: str, *, search: bool) -> int:
+    def _matching(self, node: Node, pattern: str, pointer: str, *, search: bool) -> int:
         self._e.budget.place = pointer
         try:
             return regex.matching(node, pattern, self._e, self._write, search=search)
