@@ -28,6 +28,7 @@ from .schema_shapes import (
     Located,
     ObjectLimits,
     Shape,
+    StringLimits,
 )
 
 MAX_COUNTED = 20_000  # properties times minProperties or maxProperties
@@ -43,7 +44,7 @@ class _SchemaWriter:
         self._e = e = expressions
         self._strings = StringWriter(e)
         self._numbers = NumberWriter(e)
-        self._document = Document(root, matches_string=self._strings.matches, strings_meet=self._strings.meet)
+        self._document = Document(root, matches_string=self._strings.matches, strings_meet=self._strings_meet)
         blank = e.optional(e.literal(b" "))
         self._comma = e.concat(e.literal(b","), blank)
         self._colon = e.concat(e.literal(b":"), blank)
@@ -112,6 +113,9 @@ class _SchemaWriter:
     def _values(self, shape: Shape) -> list[int]:
         return [self._value(v) for v in shape.constants or () if self._document.admits(shape, v)]
 
+    def _strings_meet(self, a: StringLimits, b: StringLimits) -> bool:
+        return not self._strings.is_empty(a.within(b))
+
     def _types(self, shape: Shape) -> list[int]:
         e, options = self._e, []
         for kind in sorted(shape.types):
@@ -125,7 +129,7 @@ class _SchemaWriter:
                 if FRACTION not in shape.types:
                     options.append(self._numbers.number(shape.number, integer=True))
             elif kind == "string":
-                options.append(e.sequence(self._quote, self._strings.body(shape.string), self._quote))
+                options.append(self._strings.quoted(shape.string))
             elif kind == "array":
                 options.append(self._array(shape.array))
             else:
@@ -168,8 +172,8 @@ class _SchemaWriter:
                 return NOTHING
         rest = self._conjunction(limits.rest)
         if rest != NOTHING:
-            key = self._strings.other_keys([*named, *limits.required])
-            rest = e.sequence(self._quote, key, self._quote, self._colon, rest)
+            taken = frozenset((*named, *limits.required))
+            rest = e.sequence(self._strings.key(StringLimits(excluded=taken)), self._colon, rest)
         if len(required) < limits.least or (limits.most < len(entries) or (rest != NOTHING and limits.most < INFINITE)):
             return self._counted_object(limits, entries, rest, len(required))
         close = e.literal(b"}")

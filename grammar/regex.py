@@ -2,8 +2,8 @@
 
 A tree is written from its end: what a node matches depends on what follows it (`after`), and where assertions look
 back, on the character before it.  So `after` is one expression per context: the start of the text, or a class of the
-last character, where the classes are as fine as the pattern's assertions tell characters apart.  A lookahead is then the
-intersection of what follows with what it asks: exact, since no part of a tree refers to what another one matched."""
+last character, where the classes are as fine as the pattern's assertions tell characters apart.  A lookahead is then
+the intersection of what follows with what it asks: exact, as no part of a tree refers to what another one matched."""
 
 from __future__ import annotations
 

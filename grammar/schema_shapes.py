@@ -31,12 +31,16 @@ ALL_TYPES = frozenset(("null", "boolean", INTEGER, FRACTION, "string", "array", 
 
 @dataclass(frozen=True)
 class StringLimits:
-    """least, most: characters; patterns: (pattern, pointer); formats: (name, pointer)."""
+    """All of these hold.   least, most: characters; patterns, not_patterns: (pattern, pointer); formats, not_formats:
+    (name, pointer); excluded: texts that are not meant."""
 
     least: int = 0
     most: int = INFINITE
     patterns: tuple[tuple[str, str], ...] = ()
     formats: tuple[tuple[str, str], ...] = ()
+    not_patterns: tuple[tuple[str, str], ...] = ()
+    not_formats: tuple[tuple[str, str], ...] = ()
+    excluded: frozenset[str] = frozenset()
 
     def within(self, other: StringLimits) -> StringLimits:
         return StringLimits(
@@ -44,6 +48,9 @@ class StringLimits:
             min(self.most, other.most),
             _union(self.patterns, other.patterns),
             _union(self.formats, other.formats),
+            _union(self.not_patterns, other.not_patterns),
+            _union(self.not_formats, other.not_formats),
+            self.excluded | other.excluded,
         )
 
 
