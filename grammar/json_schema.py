@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .errors import SchemaError
@@ -124,12 +125,12 @@ class _SchemaWriter:
             elif kind == "boolean":
                 options += [e.literal(b"true"), e.literal(b"false")]
             elif kind == FRACTION:
-                options.append(self._numbers.number(shape.number, integer=False))
+                options.append(self._numbers.literal_text(shape.number))
             elif kind == INTEGER:
                 if FRACTION not in shape.types:
-                    options.append(self._numbers.number(shape.number, integer=True))
+                    options.append(self._numbers.literal_text(replace(shape.number, whole=True)))
             elif kind == "string":
-                options.append(self._strings.quoted(shape.string))
+                options.append(self._strings.literal_text(shape.string))
             elif kind == "array":
                 options.append(self._array(shape.array))
             else:

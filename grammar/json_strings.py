@@ -32,7 +32,7 @@ class StringWriter:
         self._parsed: dict[tuple[str, Dialect], Node] = {}
         self._quoted: dict[tuple[StringLimits, bool], int] = {}
 
-    def quoted(self, limits: StringLimits, canonical: bool = False) -> int:
+    def literal_text(self, limits: StringLimits, canonical: bool = False) -> int:
         """Strings within the limits; NOTHING if there is none.   canonical: always in one spelling each"""
         canonical = canonical or limits != StringLimits(limits.least, limits.most)
         known = self._quoted.get((limits, canonical))
@@ -42,14 +42,14 @@ class StringWriter:
 
     def key(self, limits: StringLimits) -> int:
         """Names of properties within the limits."""
-        return self.quoted(limits, canonical=True)
+        return self.literal_text(limits, canonical=True)
 
     def constants(self, texts: Iterable[str]) -> int:
         """Exactly these texts, in their canonical spelling."""
         return self._e.words(b'"%s"' % spelled for spelled in map(spelled_in_json, texts) if spelled is not None)
 
     def is_empty(self, limits: StringLimits) -> bool:
-        return self.quoted(limits) == NOTHING
+        return self.literal_text(limits) == NOTHING
 
     def matches(self, limits: StringLimits, text: str) -> bool:
         if text in limits.excluded or not limits.least <= len(text) <= limits.most:

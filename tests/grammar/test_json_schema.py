@@ -255,7 +255,7 @@ def test_number_ranges_are_exact(
                 fits = (exact > Fraction(low, scale) or (exact == Fraction(low, scale) and not low_open)) and (
                     exact < Fraction(low + width, scale) or (exact == Fraction(low + width, scale) and not high_open)
                 )
-                fits = fits and (kind == "number" or digits == 0)
+                fits = fits and (kind == "number" or exact.denominator == 1)
                 assert (language is not None and language.accepts(text)) == fits, (kind, bounds, text)
 
 
@@ -406,9 +406,9 @@ def test_a_format_admits_what_is_one(name: str) -> None:
     good, bad = FORMAT_EXAMPLES[name]
     language = Language({"type": "string", "format": name})
     for text in good:
-        assert language.accepts(json.dumps(text)), (name, text)
+        assert language.accepts(json.dumps(text, ensure_ascii=False)), (name, text)
     for text in bad:
-        assert not language.accepts(json.dumps(text)), (name, text)
+        assert not language.accepts(json.dumps(text, ensure_ascii=False)), (name, text)
 
 
 def test_dates_are_exactly_those_of_the_calendar() -> None:
@@ -452,7 +452,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     "minimum"), ({"additionalproperties": False}, "#", "additionalproperties"), ({"requried": ["a"]}, "#", "requried"),
     ({"type": "string", "minLength": 3, "maxLength": 2}, "#", "minLength"), ({"type": "integer", "minimum": 3,
     "maximum": 2}, "#", "minimum"), ({"type": "array", "minItems": 2, "maxItems": 1}, "#", "minItems"),
-    ({"type": "number", "multipleOf": 1000003}, "#", "multipleOf"), ({"type": "object", "minProperties": 3}, "#",
+    ({"type": "number", "multipleOf": 10**18 + 3}, "#", "multipleOf"), ({"type": "object", "minProperties": 3}, "#",
     "minProperties"),
     (False, "#", ""), ({"enum": [1], "type": "string"}, "#", ""), ({"allOf": [{"type": "string"}, {"type": "null"}]},
     "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#", ""), ({"type": "object",
