@@ -130,7 +130,8 @@ class LimitsReader:
             return ANY_STRING
         least, most = _counts(schema, pointer, "minLength", "maxLength")
         patterns = ((schema["pattern"], pointer),) if "pattern" in schema else ()
-        formats = ((schema["format"], pointer),) if "format" in schema and self._assert_formats else ()
+        name = schema.get("format")
+        formats = ((name, pointer),) if self._assert_formats and name in STANDARD_FORMATS else ()
         return StringLimits(least, most, patterns, formats)
 
     def _numbers(self, schema: dict[str, Any], pointer: str) -> NumberLimits:
@@ -244,10 +245,17 @@ class LimitsReader:
         if not _OBJECT_KEYWORDS & schema.keys():
             return []
         whole = self._objects(at)
-        result: list[Limits] = [absent(name) for name in whole.required]
-        for name, named in whole.named:
-            for located in named.conjunction:
-                result.append(ObjectLimits(((name, Named(_negated(located))),), required=(name,)))
+        named = dict(whole.named)
+        result: list[Limits] = []
+        for name in whole.required:
+            if name in named and named[name].conjunction:  # absent, or there with a value that fails
+                result += [ObjectLimits(((name, Named(_negated(at))),)) for at in named[name].conjunction]
+            else:
+                result.append(absent(name))
+        for name, value in whole.named:
+            if name not in whole.required:
+                for located in value.conjunction:
+                    result.append(ObjectLimits(((name, Named(_negated(located))),), required=(name,)))
         for rule in whole.rules:
             for located in rule.conjunction:
                 result.append(ObjectLimits(needs=(KeyRule(rule.keys, _negated(located)),)))
@@ -282,6 +290,11 @@ def _counts(schema: dict[str, Any], pointer: str, lower: str, upper: str) -> tup
     return int(schema.get(lower, 0)), int(schema[upper]) if upper in schema else INFINITE
 
 
+# All others are annotations, as the standard has it.
+STANDARD_FORMATS = frozenset((
+    "date-time", "date", "time", "duration", "email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6", "uri",
+    "uri-reference", "iri", "iri-reference", "uuid", "uri-template", "json-pointer", "relative-json-pointer", "regex",
+))  # fmt: skip
 _STRING_KEYWORDS = {"minLength", "maxLength", "pattern", "format"}
 _NUMBER_KEYWORDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 _ARRAY_KEYWORDS = {"minItems", "maxItems", "items", "prefixItems", "contains", "uniqueItems"}
