@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .byte_sets import merged_intervals
-from .kinds import ALTERNATIVE, EMPTY, NOTHING, REPEAT
+from .kinds import ALTERNATIVE, CONCAT, EMPTY, NOTHING, REPEAT
 
 if TYPE_CHECKING:
     from .expressions import Expressions
@@ -47,6 +47,8 @@ class Alternatives:
                 flat.add(item)
         if len(flat) < 2:
             return flat.pop() if flat else NOTHING
+        if e.wholes:
+            flat = self._without_held(flat)
         heads: list[int] = []  # what all items begin with
         while len(flat) > 1 and depth > 0:
             e.budget.tick()
@@ -63,6 +65,18 @@ class Alternatives:
         for head in reversed(heads):
             result = e.concat(head, result)
         return result
+
+    def _without_held(self, items: set[int]) -> set[int]:
+        """Items without those that `whole` (see Expressions.declare_whole) or `whole` and a rest hold: x whole rest."""
+        e = self._e
+        for item in [i for i in items if e.head_and_tail(i)[0] in e.wholes]:
+            for other in [i for i in items if i != item and (e.kind[i] == CONCAT or item in e.wholes)]:
+                suffix = other
+                while suffix != item and e.kind[suffix] == CONCAT:
+                    suffix = e.parts[suffix][1]
+                if suffix == item:
+                    items.discard(other)
+        return items
 
     def _factored(self, items: set[int], depth: int) -> tuple[set[int], dict[int, list[int]]]:
         """Items with equal heads joined (ab|ac = a(b|c)), then sets of bytes and repetitions before equal tails.

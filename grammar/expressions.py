@@ -69,6 +69,7 @@ class Expressions:
         self._ids: dict[tuple[int, Any], int] = {}
         self._rows: dict[int, Row] = {}
         self._concats: dict[tuple[int, int], int] = {}
+        self.wholes: set[int] = set()
         self._word_lists: list[WordList] = []
         self._word_list_of: dict[frozenset[bytes], int] = {}
         self._rules_settled = True
@@ -190,8 +191,10 @@ class Expressions:
         return self._intersections.both(items, minus)
 
     def declare_whole(self, e: int) -> None:
-        """Promise that whatever is intersected with `e` lies in it, as texts of any characters do in all texts."""
-        self._intersections.declare_whole(e)
+        """Promise that whatever is intersected with `e`, or stands before it beside it, are texts of its characters.
+
+        `e` repeats one character out of all.  Then `e` adds nothing to an intersection, and in e|xe only e is left."""
+        self.wholes.add(e)
 
     def residue(self, modulus: int, places: int) -> int:
         """Digits (one point among them allowed) whose value * 10**places is a whole multiple of `modulus`.

@@ -24,11 +24,6 @@ class Intersections:
         self._e = store
         self._rows: dict[int, list[tuple[int, int]]] = {}  # not yet rid of dead ends
         self._unresolved: set[int] = set()  # whose `shortest` is a lower bound still
-        self._wholes: set[int] = set()
-
-    def declare_whole(self, e: int) -> None:
-        """Let `e` be left out of intersections: it holds whatever it will ever be intersected with."""
-        self._wholes.add(e)
 
     def both(self, items: Iterable[int], minus: int) -> int:
         """The intersection, or NOTHING if it has no member."""
@@ -57,6 +52,7 @@ class Intersections:
 
     def _unresolved_both(self, items: Iterable[int], minus: int) -> int:
         flat: set[int] = set()
+        wholes = self._e.wholes
         for item in items:
             if item == NOTHING:
                 return NOTHING
@@ -67,9 +63,9 @@ class Intersections:
         if EMPTY in flat:
             nullable = self._e.nullable
             return EMPTY if all(nullable[i] for i in flat) and not nullable[minus] else NOTHING
-        if len(flat) > 1 and self._wholes & flat:
-            flat = flat - self._wholes or {next(iter(flat))}
-        if minus in self._wholes or minus in flat:
+        if len(flat) > 1 and wholes & flat:
+            flat = flat - wholes or {next(iter(flat))}
+        if minus in wholes or minus in flat:
             return NOTHING
         members = tuple(sorted(flat))
         if len(members) == 1 and minus == NOTHING:

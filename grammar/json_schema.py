@@ -28,9 +28,10 @@ from .json_arrays import ArrayPlan
 from .json_keywords import check_keywords, refuse
 from .json_layout import Layout, Style, WhiteSpace
 from .json_lengths import Measure, Place
-from .json_numbers import NumberWriter, exact
+from .json_numbers import NumberWriter
 from .json_objects import ObjectPlan
 from .json_strings import StringWriter
+from .number_limits import exact, places_of
 from .rules import NEVER, Rules
 from .schema_algebra import Algebra
 from .schema_document import Document, check_nesting, subschemas
@@ -410,8 +411,6 @@ def _decimal(number: Fraction) -> bytes:
     """The plain decimal of a number, without zeros at its end."""
     if number.denominator == 1:
         return b"%d" % number.numerator
-    places = 0
-    while (number * 10**places).denominator != 1:
-        places += 1
+    places = places_of(number)
     digits = b"%0*d" % (places + 1, abs(number * 10**places).numerator)
     return (b"-" if number < 0 else b"") + digits[:-places] + b"." + digits[-places:]

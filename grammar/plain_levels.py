@@ -1,7 +1,7 @@
 """How many plain characters may follow in a string, whichever they are: what lets masks skip all tokens of plain text.
 
-Plain: any character in UTF-8 but the quote, the backslash, controls and DEL.  What is said is a lower bound, read off the
-structure of an expression: 0 is always true."""
+Plain: any character in UTF-8 but the quote, the backslash, controls and DEL.  What is said is a lower bound, read off
+the structure of an expression: 0 is always true."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ State = tuple[int, int, int, int]
 
 def is_multiple(state: State) -> bool:
     modulus, places, after_point, remainder = state
-    return remainder * 10 ** (places - max(0, after_point)) % modulus == 0
+    return bool(remainder * 10 ** (places - max(0, after_point)) % modulus == 0)
 
 
 def steps(state: State) -> list[tuple[bytes, State]]:

@@ -10,7 +10,7 @@ from typing import Any
 from .errors import SchemaError
 from .expressions import INFINITE
 from .json_keywords import refuse
-from .json_numbers import MAX_DIGITS, MAX_MODULUS, NumberLimits, exact, has_few_digits, modulus_of
+from .number_limits import ANY_NUMBER, MAX_DIGITS, MAX_MODULUS, NumberLimits, exact, has_few_digits, modulus_of
 from .schema_document import Document
 from .schema_shapes import (
     ANY_STRING,
@@ -37,7 +37,7 @@ from .schema_shapes import (
 TOP: dict[str, Limits] = {
     "null": PlainLimits(frozenset((None,))),
     "boolean": PlainLimits(frozenset((True, False))),
-    "number": NumberLimits(),
+    "number": ANY_NUMBER,
     "string": ANY_STRING,
     "array": ArrayLimits(),
     "object": ObjectLimits(),
@@ -130,8 +130,7 @@ class LimitsReader:
             return ANY_STRING
         least, most = _counts(schema, pointer, "minLength", "maxLength")
         patterns = ((schema["pattern"], pointer),) if "pattern" in schema else ()
-        name = schema.get("format")
-        formats = ((name, pointer),) if self._assert_formats and name in STANDARD_FORMATS else ()
+        formats = ((schema["format"], pointer),) if "format" in schema and self._assert_formats else ()
         return StringLimits(least, most, patterns, formats)
 
     def _numbers(self, schema: dict[str, Any], pointer: str) -> NumberLimits:
@@ -290,11 +289,6 @@ def _counts(schema: dict[str, Any], pointer: str, lower: str, upper: str) -> tup
     return int(schema.get(lower, 0)), int(schema[upper]) if upper in schema else INFINITE
 
 
-# All others are annotations, as the standard has it.
-STANDARD_FORMATS = frozenset((
-    "date-time", "date", "time", "duration", "email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6", "uri",
-    "uri-reference", "iri", "iri-reference", "uuid", "uri-template", "json-pointer", "relative-json-pointer", "regex",
-))  # fmt: skip
 _STRING_KEYWORDS = {"minLength", "maxLength", "pattern", "format"}
 _NUMBER_KEYWORDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 _ARRAY_KEYWORDS = {"minItems", "maxItems", "items", "prefixItems", "contains", "uniqueItems"}

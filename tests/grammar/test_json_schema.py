@@ -255,7 +255,7 @@ def test_number_ranges_are_exact(
                 fits = (exact > Fraction(low, scale) or (exact == Fraction(low, scale) and not low_open)) and (
                     exact < Fraction(low + width, scale) or (exact == Fraction(low + width, scale) and not high_open)
                 )
-                fits = fits and (kind == "number" or digits == 0)
+                fits = fits and (kind == "number" or exact.denominator == 1)
                 assert (language is not None and language.accepts(text)) == fits, (kind, bounds, text)
 
 
@@ -300,7 +300,7 @@ def test_properties_come_in_the_order_of_the_schema_and_optional_ones_may_be_lef
         assert not language.accepts(bad), bad
 
 
-def test_a_declared_name_is_taken_in_every_spelling() -> None:
+def test_a_declared_name_is_taken_and_names_have_one_spelling() -> None:
     language = Language(
         {
             "type": "object",
@@ -314,7 +314,6 @@ def test_a_declared_name_is_taken_in_every_spelling() -> None:
         '{"ab":1}',
         '{"abc":"x"}',
         '{"a":"x"}',
-        '{"\\u0061":"x"}',
         '{"":"x"}',
         '{"AB":"x"}',
         '{"é":1,"\\n":"x"}',
@@ -359,10 +358,10 @@ def test_lengths_count_characters_in_whatever_spelling() -> None:
         assert not language.accepts(bad), bad
 
 
-def test_a_pattern_is_met_by_escaped_text_too() -> None:
+def test_text_with_a_pattern_has_one_spelling() -> None:
     language = Language({"type": "string", "pattern": '^[a"]+\\n$'})
     assert language.accepts('"a\\"\\n"')
-    assert language.accepts('"\\u0061\\u0022\\u000a"')
+    assert not language.accepts('"\\u0061\\u0022\\u000a"')
     assert not language.accepts('"a\\"n"')
 
 
@@ -388,7 +387,13 @@ FORMAT_EXAMPLES = {
     "ipv4": (["0.0.0.0", "255.255.255.255"], ["256.0.0.1", "1.2.3", "01.2.3.4"]),
     "ipv6": (["::", "::1", "1::", "fe80::1", "1:2:3:4:5:6:7:8", "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "1::8",
     "1:2:3:4:5:6:7::"], ["1:2:3", "1:2:3:4:5:6:7:8:9", "::1::", "g::", "12345::", ":1", "1:2:3:4:5:6:7:8::"]),
-    "hostname": (["example.com", "a", "xn--4gbwdl.xn--wgbh1c"], ["-a", "a-", "a..b", "a_b", ""]),
+    "hostname": (["example.com", "a", "a--b"], ["-a", "a-", "a..b", "a_b", "", "xn--X", "a" * 64]),
+    "idn-hostname": (["bücher.de", "실례.테스트", "ab"], ["", "a..b", "a·l", "0א", "\u0300a"]),
+    "idn-email": (["實例@bücher.de", "a@b.c"], ["실례", "a b@c"]),
+    "iri": (["http://ƒøø.com/?q=é#ß", "urn:a"], ["é", "//é", "http://a b"]),
+    "iri-reference": (["é", "//é/ß", ""], ["a\\b", "a b"]),
+    "uri-template": (["", "a{/x,y*}{?z:3}", "é"], ["{", "{}", "{a,}", "a b", "}"]),
+    "relative-json-pointer": (["0", "1/a", "10#"], ["", "01", "/a", "0##"]),
     "uri": (["http://example.com", "https://u:p@h.org:80/p/a?q=1#f", "urn:isbn:1", "mailto:a@b.c", "http://[::1]/",
     "ftp://x/%20"], ["//x/y", "/a", "a b", "http://a b", "1http://x", ""]),
     "uri-reference": (["/a/b", "a", "", "#f", "?q", "//h/p", "http://x", "../a"], ["\\\\a", "a b", "1:b c"]),
@@ -401,9 +406,9 @@ def test_a_format_admits_what_is_one(name: str) -> None:
     good, bad = FORMAT_EXAMPLES[name]
     language = Language({"type": "string", "format": name})
     for text in good:
-        assert language.accepts(json.dumps(text)), (name, text)
+        assert language.accepts(json.dumps(text, ensure_ascii=False)), (name, text)
     for text in bad:
-        assert not language.accepts(json.dumps(text)), (name, text)
+        assert not language.accepts(json.dumps(text, ensure_ascii=False)), (name, text)
 
 
 def test_dates_are_exactly_those_of_the_calendar() -> None:
@@ -434,7 +439,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     {"required": ["b"]}]}, "#", "oneOf"),
     ({"oneOf": [{"pattern": "^a"}, {"pattern": "b$"}], "type": "string"}, "#", "oneOf"), ({"$dynamicRef": "#a"}, "#",
     "$dynamicRef"), ({"nullable": True, "type": "string"}, "#", "nullable"),
-    ({"type": "string", "format": "iban"}, "#", "format"), ({"type": "string", "pattern": "(?=a)b"}, "#", "pattern"),
+    ({"type": "string", "pattern": "(a)\\1"}, "#", "pattern"),
     ({"type": "string", "pattern": "["}, "#", "pattern"),
     ({"$ref": "#/$defs/missing"}, "#", "$ref"), ({"$ref": "http://example.com/x"}, "#", "$ref"), ({"$ref": "#"}, "#",
     "$ref"), ({"anyOf": [{"$ref": "#"}, True]}, "#", "$ref"),
@@ -447,7 +452,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     "minimum"), ({"additionalproperties": False}, "#", "additionalproperties"), ({"requried": ["a"]}, "#", "requried"),
     ({"type": "string", "minLength": 3, "maxLength": 2}, "#", "minLength"), ({"type": "integer", "minimum": 3,
     "maximum": 2}, "#", "minimum"), ({"type": "array", "minItems": 2, "maxItems": 1}, "#", "minItems"),
-    ({"type": "number", "multipleOf": 1000003}, "#", "multipleOf"), ({"type": "object", "minProperties": 3}, "#",
+    ({"type": "number", "multipleOf": 10**18 + 3}, "#", "multipleOf"), ({"type": "object", "minProperties": 3}, "#",
     "minProperties"),
     (False, "#", ""), ({"enum": [1], "type": "string"}, "#", ""), ({"allOf": [{"type": "string"}, {"type": "null"}]},
     "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#", ""), ({"type": "object",

@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forktree.grammar import Constraint, GrammarError, RegexError, check
-from forktree.grammar.char_classes import python_class, utf8_writer
+from forktree.grammar.char_classes import python_class
+from forktree.grammar.char_writers import Utf8Writer
 from forktree.grammar.expressions import NOTHING, Expressions
 from forktree.grammar.limits import Budget
 from forktree.grammar.regex import compile_regex, matching
@@ -124,12 +125,11 @@ def test_ignoring_case_is_that_of_re_over_the_basic_plane(seed: str) -> None:
     [
         ("(ab|*c)+", 4), ("a**", 2), ("a{2}{3}", 4), ("(a", 0), ("a)", 1), ("[a", 0), ("a\\", 1), ("[z-a]", 1),
         ("a{3,2}", 1), ("(?=a)b", 0), ("a(?!b)", 1),
-        ("(?<=a)b", 0), ("(?<!a)b", 0), ("(?>a)", 0), ("(a)\\1", 3), ("(?P<x>a)(?P=x)", 8), ("\\bword\\b", 0),
-        ("a\\B", 1), ("a++", 2), ("a*+", 2), ("\\p{L}", 0),
-        ("a^b", 1), ("a$b", 1), ("(?m)^a", 2), ("(?x)a b", 2), ("(?P<1>a)", 4), ("(?P<x>a)(?P<x>b)", 12), ("\\xZZ",
+        ("(?<=a)b", 0), ("(?<!a)b", 0), ("(?>a)", 0), ("(a)\\1", 3), ("(?P<x>a)(?P=x)", 8), ("(\\ba)*", 1),
+        ("a\\B", 1), ("a++", 2), ("a*+", 2), ("\\p{Klingon}", 0),
+        ("a^b", 1), ("a$b", 1), ("(?L)a", 2), ("(?#c", 0), ("(?P<1>a)", 4), ("(?P<x>a)(?P<x>b)", 12), ("\\xZZ",
         0), ("(?(1)a)", 0), ("(a|^b)*", 3), ("+a", 0),
-        ("a|*", 2), ("[\\d-z]", 1), ("\\u12", 0), ("\\q", 0), ("\\ud800", 0), ("a{9999999}", 1), ("(?#c)a", 0),
-        ("a$\\n?", 1),
+        ("a|*", 2), ("[\\d-z]", 1), ("\\u12", 0), ("\\q", 0), ("\\ud800", 0), ("a{9999999}", 1), ("\\b+", 0),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_refused_at_its_offset(pattern: str, offset: int) -> None:
@@ -181,7 +181,7 @@ def test_ecma_search_finds_the_pattern_anywhere() -> None:
         "^\\cJ$": {"\n": True},
     }.items():
         expressions = Expressions(Budget())
-        start = matching(parse(pattern, "ecma"), pattern, expressions, utf8_writer(expressions), search=True)
+        start = matching(parse(pattern, "ecma"), pattern, expressions, Utf8Writer(expressions), search=True)
         for text, expected in texts.items():
             assert accepts(expressions, start, text.encode()) == expected, (pattern, text)
 
@@ -193,6 +193,8 @@ def test_any_text_is_compiled_as_re_does_or_refused(pattern: str) -> None:
         expressions, start = compiled(pattern)
     except GrammarError:
         return
+    if re.search(r"\\[pP]", pattern):
+        return  # re has no properties
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sets that a future re might read as nested
         oracle = re.compile(pattern)
