@@ -8,6 +8,7 @@ half.  Declared choices, within which every valid value can be written and nothi
   know too, so that none comes twice; other strings in any way;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
 - under uniqueItems, values are spelled in one way, and objects have one property at most that their schema doesn't name;
+- where a string must fail a `format` of which only plain forms are enforced (json_formats.py), none is written;
 - missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) has no bound.
 Refused: what MAX_... constants bound, uniqueItems where equal values cannot be told by their texts or that is negated,
 unevaluated* that is negated."""
@@ -15,7 +16,7 @@ unevaluated* that is negated."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
@@ -25,6 +26,7 @@ from .errors import GrammarTooComplex, SchemaError
 from .expressions import INFINITE, NOTHING
 from .few_texts import few_texts
 from .json_arrays import ArrayPlan
+from .json_formats import FORMATS
 from .json_keywords import check_keywords, refuse
 from .json_layout import Layout, Style, WhiteSpace
 from .json_lengths import Measure, Place
@@ -178,7 +180,14 @@ class SchemaWriter:
         self._at(conjunction)
         scalars = self.scalars(conjunction, style.canonical)
         result = INFINITE if scalars == NOTHING else self.rules.expressions.shortest[scalars]
+        if any(_may_be_empty(shape) for shape in self._containers(conjunction)):
+            return min(result, 2)  # {} or [], whatever else may stand there
         return min(result, INFINITE, *(plan.size(style) for plan in self.plans(conjunction, style.canonical)))
+
+    def _containers(self, conjunction: Conjunction) -> Iterator[Shape]:
+        for kind in self.algebra.kinds(conjunction):
+            if kind in ("array", "object"):
+                yield from self.algebra.shapes(conjunction, kind)
 
     def place(self, conjunction: Conjunction, style: Style) -> int:
         """The node of the texts of all values that satisfy a conjunction."""
@@ -189,7 +198,7 @@ class SchemaWriter:
         size = self.size(conjunction, style)
         if size >= INFINITE:
             node = NEVER
-        elif not self.plans(conjunction, style.canonical):
+        elif not any(True for _ in self._containers(conjunction)):
             node = self.rules.terminal(self.scalars(conjunction, style.canonical))
         else:
             node = self.rules.rule(("place", self, key), lambda: self._body(conjunction, style), size)
@@ -212,10 +221,8 @@ class SchemaWriter:
         if known is None:
             pointer = self._pointer(conjunction)
             found: list[ObjectPlan | ArrayPlan] = []
-            for kind in self.algebra.kinds(conjunction):
-                if kind in ("array", "object"):
-                    for shape in self.algebra.shapes(conjunction, kind):
-                        found += [self._plan(limits, canonical, pointer) for limits in self._all_limits(shape)]
+            for shape in self._containers(conjunction):
+                found += [self._plan(limits, canonical, pointer) for limits in self._all_limits(shape)]
             known = self._plans[key] = tuple(plan for plan in found if not plan.is_void)
             if canonical and len(known) > 1:
                 self._check_order([plan for plan in known if isinstance(plan, ObjectPlan)], pointer)
@@ -265,6 +272,8 @@ class SchemaWriter:
         if shape.values is None:
             limits = shape.limits
             if isinstance(limits, StringLimits):
+                if any(name in FORMATS and not FORMATS[name].exact for name, _ in limits.not_formats):
+                    return NOTHING
                 return self.strings.literal_text(limits, canonical=canonical)
             if isinstance(limits, PlainLimits):
                 return e.alternative(e.literal(json.dumps(value).encode()) for value in limits.allowed)
@@ -334,10 +343,7 @@ class SchemaWriter:
 
     def _infinite_plans(self, conjunction: Conjunction) -> list[ObjectPlan | ArrayPlan]:
         constant = {
-            id(self._constant(value))
-            for kind in ("array", "object")
-            for shape in self.algebra.shapes(conjunction, kind)
-            for value in shape.values or ()
+            id(self._constant(value)) for shape in self._containers(conjunction) for value in shape.values or ()
         }
         return [plan for plan in self.plans(conjunction, True) if id(plan.limits) not in constant]
 
@@ -391,6 +397,16 @@ class SchemaWriter:
     def _at(self, conjunction: Conjunction) -> None:
         if conjunction:
             self.rules.expressions.budget.place = conjunction[0].pointer
+
+
+def _may_be_empty(shape: Shape) -> bool:
+    """Whether an object without members, or an array without items, is within, as far as a quick look tells."""
+    limits = shape.limits
+    if shape.values is not None or limits.least:
+        return False
+    if isinstance(limits, ObjectLimits):
+        return not limits.required and not limits.needs
+    return not any(claim.least for claim in limits.claims)
 
 
 def _spellings(value: Any, canonical: bool) -> list[bytes]:

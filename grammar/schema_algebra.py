@@ -361,7 +361,7 @@ class Algebra:
                 return not any(self.admits(shape, value) for value in shape.values)
             limits = shape.limits
             if kind == "string":
-                return self.no_string(limits)
+                return not limits.not_formats and self.no_string(limits)
             if kind == "array" and depth:
                 sure = range(min(limits.least, max(len(limits.prefix), 1)))
                 return any(self._nothing(limits.item(i), depth) for i in sure)
