@@ -172,8 +172,8 @@ class ArrayPlan:
         finite, infinite = self._writer.divided(self.limits.item(state.position), inner)
         position = self._next(state.position)
         result = [
-            (self._rules.shortest[node], State(position, (), state.used | 1 << self._bit(text)))
-            for text, node in finite.items()
+            (size, State(position, (), state.used | 1 << self._bit(text)))
+            for text, size in finite.items()
             if not state.used >> self._bit(text) & 1
         ]
         if infinite < INFINITE:
@@ -190,9 +190,7 @@ class ArrayPlan:
         comma = self._rules.shortest[self._writer.layout.comma(inner)]
         if position >= len(self.limits.prefix):
             finite, infinite = self._writer.divided(self.limits.rest, inner)
-            left = sorted(
-                self._rules.shortest[node] for text, node in finite.items() if not state.used >> self._bit(text) & 1
-            )
+            left = sorted(size for text, size in finite.items() if not state.used >> self._bit(text) & 1)
             count = least - position
             cheap = [size for size in left if size < infinite][:count]
             if len(cheap) < count and infinite >= INFINITE:
@@ -238,10 +236,10 @@ class ArrayPlan:
             conjunction = self.limits.item(state.position)
             finite, infinite = writer.divided(conjunction, inner)
             position = self._next(state.position)
-            for text, node in finite.items():
+            for text in finite:
                 if not state.used >> self._bit(text) & 1:
                     after = State(position, (), state.used | 1 << self._bit(text))
-                    value = rules.distinct(node)
+                    value = rules.distinct(writer.value_node(text, inner))
                     options.append(rules.sequence(value, self._tail(after, inner)))
             if infinite < INFINITE:
                 value = rules.distinct(writer.infinite_part(conjunction, inner))

@@ -170,7 +170,7 @@ def _check_spelling(keyword: str, value: object, pointer: str) -> None:
 def _meant(keyword: str) -> str:
     """The keyword that this one may be a slip for, or ""."""
     plain = keyword.replace("_", "").replace("-", "").lower()
-    if keyword in _NOT_SLIPS or len(plain) < 5 or keyword.startswith(("x-", "_", "@", "$")):
+    if keyword in _NOT_SLIPS or len(plain) < 5 or keyword.startswith(("x-", "_", "@", "$", "/", "#")):
         return ""
     for known in _LOOKED_AT:
         low = known.lower()

@@ -8,6 +8,7 @@ half.  Declared choices, within which every valid value can be written and nothi
   know too, so that none comes twice; other strings in any way;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
 - under uniqueItems, values are spelled in one way, and objects have one property at most that their schema doesn't name;
+- where a string must fail a `format` of which only plain forms are enforced (json_formats.py), none is written;
 - missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) has no bound.
 Refused: what MAX_... constants bound, uniqueItems where equal values cannot be told by their texts or that is negated,
 unevaluated* that is negated."""
@@ -15,7 +16,7 @@ unevaluated* that is negated."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
@@ -25,11 +26,14 @@ from .errors import GrammarTooComplex, SchemaError
 from .expressions import INFINITE, NOTHING
 from .few_texts import few_texts
 from .json_arrays import ArrayPlan
+from .json_formats import FORMATS
 from .json_keywords import check_keywords, refuse
 from .json_layout import Layout, Style, WhiteSpace
-from .json_numbers import NumberWriter, exact
+from .json_lengths import Measure, Place
+from .json_numbers import NumberWriter
 from .json_objects import ObjectPlan
 from .json_strings import StringWriter
+from .number_limits import exact, places_of
 from .rules import NEVER, Rules
 from .schema_algebra import Algebra
 from .schema_document import Document, check_nesting, subschemas
@@ -51,7 +55,6 @@ from .schema_shapes import (
 Order = Literal["schema", "any", "required-first"]
 Draft = Literal[4, 6, 7, 2019, 2020]
 
-MAX_DEPTH = 60  # values that must hold values
 MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
 FEW = 32  # constants that are written as one word list when they are more
 
@@ -100,14 +103,14 @@ class SchemaWriter:
             annotate="unevaluated" in text or bool(options.registry),
         )
         self.layout = Layout(rules, options.white_space)
-        self._open: dict[tuple[Conjunction, bool], int] = {}  # being measured: how deep
-        self._cut = INFINITE  # the outermost of these that a measure has met again
-        self._sizes: dict[tuple[Conjunction, Style], int] = {}
-        self._places: dict[tuple[Conjunction, Style], int] = {}
+        self._measure: Measure | None = None  # while lengths are being found
+        self._sizes: dict[Place, int] = {}
+        self._places: dict[Place, int] = {}
         self._scalars: dict[tuple[Conjunction, bool], int] = {}
         self._plans: dict[tuple[Conjunction, bool], tuple[ObjectPlan | ArrayPlan, ...]] = {}
         self._names: dict[str, int] = {}
         self._divided: dict[tuple[Conjunction, Style], tuple[dict[bytes, int], int]] = {}
+        self._compound: dict[bytes, ObjectPlan | ArrayPlan] = {}  # canonical texts of constants
         self._constants: dict[int, ObjectLimits | ArrayLimits] = {}  # by id() of the value
 
     def write(self) -> int:
@@ -150,44 +153,41 @@ class SchemaWriter:
 
     @property
     def is_measuring(self) -> bool:
-        """Whether a length is being found, so that others may come out too large."""
-        return bool(self._open)
+        """Whether lengths are being found, so that those not known yet seem infinite."""
+        return self._measure is not None
 
     def size(self, conjunction: Conjunction, style: Style) -> int:
-        """Bytes of the shortest text of a place; INFINITE if it has none.
-
-        A place inside of itself is never part of a shortest text, so it counts as one that has none; what has been
-        found that way is kept only if it doesn't depend on a place that is still being measured."""
+        """Bytes of the shortest text of a place; INFINITE if it has none."""
         key = (conjunction, style)
         known = self._sizes.get(key)
         if known is not None:
             return known
         if is_false(conjunction):
             return INFINITE
-        place = (conjunction, style.canonical)
-        depth = self._open.get(place)
-        if depth is not None:
-            self._cut = min(self._cut, depth)
-            return INFINITE
-        depth = len(self._open)
-        self._at(conjunction)
-        if depth > MAX_DEPTH:
-            self.too_complex(f"values must be nested more than {MAX_DEPTH} deep", self._pointer(conjunction))
-        outer_cut, self._cut = self._cut, INFINITE
-        self._open[place] = depth
+        if self._measure is not None:
+            return self._measure.ask(key)
+        self._measure = measure = Measure(key, self.rules.expressions.budget.tick)
         try:
-            scalars = self.scalars(conjunction, style.canonical)
-            result = INFINITE if scalars == NOTHING else self.rules.expressions.shortest[scalars]
-            for plan in self.plans(conjunction, style.canonical):
-                result = min(result, plan.size(style))
-            final = self._cut >= depth
-            self._cut = INFINITE if final else self._cut
+            measure.run(self._shortest)
         finally:
-            del self._open[place]
-            self._cut = min(outer_cut, self._cut)
-        if final:
-            self._sizes[key] = result
-        return result
+            self._measure = None
+        self._sizes.update(measure.found())
+        return self._sizes[key]
+
+    def _shortest(self, key: Place) -> int:
+        """The shortest text of a place, as far as those of the places inside are known."""
+        conjunction, style = key
+        self._at(conjunction)
+        scalars = self.scalars(conjunction, style.canonical)
+        result = INFINITE if scalars == NOTHING else self.rules.expressions.shortest[scalars]
+        if any(_may_be_empty(shape) for shape in self._containers(conjunction)):
+            return min(result, 2)  # {} or [], whatever else may stand there
+        return min(result, INFINITE, *(plan.size(style) for plan in self.plans(conjunction, style.canonical)))
+
+    def _containers(self, conjunction: Conjunction) -> Iterator[Shape]:
+        for kind in self.algebra.kinds(conjunction):
+            if kind in ("array", "object"):
+                yield from self.algebra.shapes(conjunction, kind)
 
     def place(self, conjunction: Conjunction, style: Style) -> int:
         """The node of the texts of all values that satisfy a conjunction."""
@@ -198,7 +198,7 @@ class SchemaWriter:
         size = self.size(conjunction, style)
         if size >= INFINITE:
             node = NEVER
-        elif not self.plans(conjunction, style.canonical):
+        elif not any(True for _ in self._containers(conjunction)):
             node = self.rules.terminal(self.scalars(conjunction, style.canonical))
         else:
             node = self.rules.rule(("place", self, key), lambda: self._body(conjunction, style), size)
@@ -221,10 +221,8 @@ class SchemaWriter:
         if known is None:
             pointer = self._pointer(conjunction)
             found: list[ObjectPlan | ArrayPlan] = []
-            for kind in self.algebra.kinds(conjunction):
-                if kind in ("array", "object"):
-                    for shape in self.algebra.shapes(conjunction, kind):
-                        found += [self._plan(limits, canonical, pointer) for limits in self._all_limits(shape)]
+            for shape in self._containers(conjunction):
+                found += [self._plan(limits, canonical, pointer) for limits in self._all_limits(shape)]
             known = self._plans[key] = tuple(plan for plan in found if not plan.is_void)
             if canonical and len(known) > 1:
                 self._check_order([plan for plan in known if isinstance(plan, ObjectPlan)], pointer)
@@ -274,6 +272,8 @@ class SchemaWriter:
         if shape.values is None:
             limits = shape.limits
             if isinstance(limits, StringLimits):
+                if any(name in FORMATS and not FORMATS[name].exact for name, _ in limits.not_formats):
+                    return NOTHING
                 return self.strings.literal_text(limits, canonical=canonical)
             if isinstance(limits, PlainLimits):
                 return e.alternative(e.literal(json.dumps(value).encode()) for value in limits.allowed)
@@ -299,7 +299,7 @@ class SchemaWriter:
     # ---- uniqueItems -------------------------------------------------------------------------------------------
 
     def divided(self, conjunction: Conjunction, style: Style) -> tuple[dict[bytes, int], int]:
-        """Of a place in canonical style: the values that can be used up (text -> node), bytes of the shortest other."""
+        """Of a place in canonical style: the values that can be used up (text -> bytes), bytes of the shortest other."""
         key = (conjunction, style)
         known = self._divided.get(key)
         if known is None:
@@ -308,22 +308,30 @@ class SchemaWriter:
             for kind in self.algebra.kinds(conjunction):
                 for shape in self.algebra.shapes(conjunction, kind):
                     if kind in ("array", "object"):
-                        if shape.values is not None:
-                            for value in shape.values:
-                                node = self._plan(self._constant(value), True, self._pointer(conjunction)).node(style)
-                                finite[json.dumps(value, ensure_ascii=False, sort_keys=True).encode()] = node
+                        for value in shape.values or ():
+                            text = json.dumps(value, ensure_ascii=False, sort_keys=True).encode()
+                            plan = self._compound.get(text)
+                            if plan is None:
+                                limits = self._constant(value)
+                                plan = self._compound[text] = self._plan(limits, True, self._pointer(conjunction))
+                            finite[text] = plan.size(style)
                         continue
                     texts = self._few(shape)
                     if texts is None:
                         infinite = min(infinite, self.rules.expressions.shortest[self._scalar(shape, True)])
                     else:
-                        finite.update((text, self.rules.literal(text)) for text in texts)
+                        finite.update((text, len(text)) for text in texts)
             for plan in self._infinite_plans(conjunction):
                 infinite = min(infinite, plan.size(style))
             known = finite, infinite
             if not self.is_measuring:
                 self._divided[key] = known
         return known
+
+    def value_node(self, text: bytes, style: Style) -> int:
+        """The node of a value that `divided` lists."""
+        plan = self._compound.get(text)
+        return self.rules.literal(text) if plan is None else plan.node(style)
 
     def _few(self, shape: Shape) -> list[bytes] | None:
         if shape.values is not None:
@@ -335,10 +343,7 @@ class SchemaWriter:
 
     def _infinite_plans(self, conjunction: Conjunction) -> list[ObjectPlan | ArrayPlan]:
         constant = {
-            id(self._constant(value))
-            for kind in ("array", "object")
-            for shape in self.algebra.shapes(conjunction, kind)
-            for value in shape.values or ()
+            id(self._constant(value)) for shape in self._containers(conjunction) for value in shape.values or ()
         }
         return [plan for plan in self.plans(conjunction, True) if id(plan.limits) not in constant]
 
@@ -394,6 +399,16 @@ class SchemaWriter:
             self.rules.expressions.budget.place = conjunction[0].pointer
 
 
+def _may_be_empty(shape: Shape) -> bool:
+    """Whether an object without members, or an array without items, is within, as far as a quick look tells."""
+    limits = shape.limits
+    if shape.values is not None or limits.least:
+        return False
+    if isinstance(limits, ObjectLimits):
+        return not limits.required and not limits.needs
+    return not any(claim.least for claim in limits.claims)
+
+
 def _spellings(value: Any, canonical: bool) -> list[bytes]:
     """The texts of one value that is no array and no object; none for half of a surrogate pair."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -412,8 +427,6 @@ def _decimal(number: Fraction) -> bytes:
     """The plain decimal of a number, without zeros at its end."""
     if number.denominator == 1:
         return b"%d" % number.numerator
-    places = 0
-    while (number * 10**places).denominator != 1:
-        places += 1
+    places = places_of(number)
     digits = b"%0*d" % (places + 1, abs(number * 10**places).numerator)
     return (b"-" if number < 0 else b"") + digits[:-places] + b"." + digits[-places:]

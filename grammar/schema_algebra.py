@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import GrammarTooComplex, SchemaError
 from .json_keywords import refuse
-from .json_numbers import exact
+from .number_limits import NumberLimits, exact
 from .limits import Budget
 from .schema_document import Document
 from .schema_limits import TOP, LimitsReader, absent, constants_by_kind, is_integer_only, names_kind, present
@@ -359,7 +359,7 @@ class Algebra:
                 return not any(self.admits(shape, value) for value in shape.values)
             limits = shape.limits
             if kind == "string":
-                return self.no_string(limits)
+                return not limits.not_formats and self.no_string(limits)
             if kind == "array" and depth:
                 sure = range(min(limits.least, max(len(limits.prefix), 1)))
                 return any(self._nothing(limits.item(i), depth) for i in sure)
@@ -458,7 +458,7 @@ class Algebra:
         if kind == "string":
             return [Shape(StringLimits(excluded=frozenset(values)))]
         if kind == "number":
-            return [Shape(type(TOP["number"])(excluded=frozenset(map(exact, values))))]  # type: ignore[call-arg]
+            return [Shape(NumberLimits(excluded=frozenset(map(exact, values))))]
         if kind in ("null", "boolean"):
             return [Shape(rest)] if (rest := PlainLimits(TOP[kind].allowed - set(values))).allowed else []  # type: ignore[union-attr]
         result: list[Shape] = [ANYTHING[kind]]

@@ -10,7 +10,7 @@ from typing import Any
 from .errors import SchemaError
 from .expressions import INFINITE
 from .json_keywords import refuse
-from .json_numbers import MAX_DIGITS, MAX_MODULUS, NumberLimits, exact, has_few_digits, modulus_of
+from .number_limits import ANY_NUMBER, MAX_DIGITS, MAX_MODULUS, NumberLimits, exact, has_few_digits, modulus_of
 from .schema_document import Document
 from .schema_shapes import (
     ANY_STRING,
@@ -37,7 +37,7 @@ from .schema_shapes import (
 TOP: dict[str, Limits] = {
     "null": PlainLimits(frozenset((None,))),
     "boolean": PlainLimits(frozenset((True, False))),
-    "number": NumberLimits(),
+    "number": ANY_NUMBER,
     "string": ANY_STRING,
     "array": ArrayLimits(),
     "object": ObjectLimits(),
@@ -244,10 +244,17 @@ class LimitsReader:
         if not _OBJECT_KEYWORDS & schema.keys():
             return []
         whole = self._objects(at)
-        result: list[Limits] = [absent(name) for name in whole.required]
-        for name, named in whole.named:
-            for located in named.conjunction:
-                result.append(ObjectLimits(((name, Named(_negated(located))),), required=(name,)))
+        named = dict(whole.named)
+        result: list[Limits] = []
+        for name in whole.required:
+            if name in named and named[name].conjunction:  # absent, or there with a value that fails
+                result += [ObjectLimits(((name, Named(_negated(at))),)) for at in named[name].conjunction]
+            else:
+                result.append(absent(name))
+        for name, value in whole.named:
+            if name not in whole.required:
+                for located in value.conjunction:
+                    result.append(ObjectLimits(((name, Named(_negated(located))),), required=(name,)))
         for rule in whole.rules:
             for located in rule.conjunction:
                 result.append(ObjectLimits(needs=(KeyRule(rule.keys, _negated(located)),)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from .expressions import INFINITE
 
 if TYPE_CHECKING:
-    from .json_numbers import NumberLimits
+    from .number_limits import NumberLimits
     from .schema_document import Resource
 
 KINDS = ("null", "boolean", "number", "string", "array", "object")  # of values; an integer is a number
