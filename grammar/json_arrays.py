@@ -120,9 +120,7 @@ class ArrayPlan:
         )
 
     def _tail_size(self, state: State, inner: Style) -> int:
-        needed = (
-            self._needed_unique(state, inner) if self.unique else self._needed(state.position, state.counts, inner)
-        )
+        needed = self._needed_unique(state, inner) if self.unique else self._needed(state.position, state.counts, inner)
         if needed >= INFINITE:
             return INFINITE
         return min(INFINITE - 1, needed + self._rules.shortest[self._writer.layout.last(inner)] + 1)

@@ -34,9 +34,7 @@ class Layout:
         elif white_space == "bounded":
             between = rules.optional(blank)
         self._between = between
-        self.colon = rules.sequence(
-            self.gap, rules.literal(b":"), blank if self._indent is not None else between
-        )
+        self.colon = rules.sequence(self.gap, rules.literal(b":"), blank if self._indent is not None else between)
         self._comma = rules.sequence(self.gap, rules.literal(b","), between)
         self.text_of_colon = b": " if self._indent is not None else b":" if between == EMPTY else b""
 
