@@ -29,13 +29,13 @@ class Member(NamedTuple):
 
 
 class State(NamedTuple):
-    """positions: in the chains;  seen: bits of the unordered ones;  owed: bits of needs;  count: as far as it matters
-    full: whether there is no further room for names that the schema doesn't say"""
+    """positions: in the chains;  seen: bits of the unordered ones;  owed: bits of needs;  number: of members, as far
+    as it matters;  full: whether there is no further room for names that the schema doesn't say"""
 
     positions: tuple[int, ...]
     seen: int
     owed: int
-    count: int
+    number: int
     full: bool = False
 
 
@@ -201,8 +201,8 @@ class ObjectPlan:
         for i in self._required_loose:
             if not state.seen >> i & 1:
                 count, total = count + 1, total + self._cost(self.loose[i], inner)
-        extra = max(least - count, self._least - state.count - count)
-        if state.count + count + max(0, extra) > self._most and self._most < INFINITE:
+        extra = max(least - count, self._least - state.number - count)
+        if state.number + count + max(0, extra) > self._most and self._most < INFINITE:
             return count, INFINITE
         if extra > 0 and total < INFINITE:
             if extra == 1 and suffixes is not None:
@@ -232,7 +232,7 @@ class ObjectPlan:
         tick = self._rules.expressions.budget.tick
         best: dict[tuple[int, int], int] = {(state.owed, 0): 0}  # (needs, members) -> bytes
         members = [*self._coming(state), *self._unseen(state)]
-        rounds = state.owed.bit_count() + max(least, self._least - state.count, 0)
+        rounds = state.owed.bit_count() + max(least, self._least - state.number, 0)
         free = [] if state.full else self.free
         optional = [m for m in members if not m.required]
         if self.canonical and free:
@@ -258,7 +258,7 @@ class ObjectPlan:
         found = [
             (total + number * comma, number)
             for (owed, number), total in best.items()
-            if not owed and number >= max(least, self._least - state.count) and state.count + number <= self._most
+            if not owed and number >= max(least, self._least - state.number) and state.number + number <= self._most
         ]
         if not found:
             return 0, INFINITE
@@ -292,7 +292,7 @@ class ObjectPlan:
         return node if self._unlimited else rules.scope(node)
 
     def _may_close(self, state: State) -> bool:
-        if state.owed or state.count < self._least:
+        if state.owed or state.number < self._least:
             return False
         if any(not state.seen >> i & 1 for i in self._required_loose):
             return False
@@ -345,12 +345,12 @@ class ObjectPlan:
     def _with(self, member: Member, key: int, state: State, later: State, inner: Style) -> list[int]:
         """The member, ticking off any of the needs that it may satisfy, and what follows it."""
         rules, writer = self._rules, self._writer
-        if self._most < INFINITE and state.count >= self._most:
+        if self._most < INFINITE and state.number >= self._most:
             return []
-        count = min(state.count + 1, self._cap)
+        number = min(state.number + 1, self._cap)
         options = []
         for ticked in _subsets(state.owed & member.needs):
-            tail = self._tail(later._replace(count=count, owed=state.owed & ~ticked), inner)
+            tail = self._tail(later._replace(number=number, owed=state.owed & ~ticked), inner)
             if tail != NEVER:
                 value = writer.place(self._value(member, ticked), inner)
                 options.append(rules.sequence(key, writer.layout.colon, value, tail))

@@ -299,7 +299,7 @@ class SchemaWriter:
     # ---- uniqueItems -------------------------------------------------------------------------------------------
 
     def divided(self, conjunction: Conjunction, style: Style) -> tuple[dict[bytes, int], int]:
-        """Of a place in canonical style: the values that can be used up (text -> bytes), bytes of the shortest other."""
+        """Of a place in canonical style: bytes of each value that can be used up, by text; of the shortest other."""
         key = (conjunction, style)
         known = self._divided.get(key)
         if known is None:

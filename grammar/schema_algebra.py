@@ -13,8 +13,8 @@ from typing import Any
 
 from .errors import GrammarTooComplex, SchemaError
 from .json_keywords import refuse
-from .number_limits import NumberLimits, exact
 from .limits import Budget
+from .number_limits import NumberLimits, exact
 from .schema_document import Document
 from .schema_limits import TOP, LimitsReader, absent, constants_by_kind, is_integer_only, names_kind, present
 from .schema_shapes import (
@@ -80,7 +80,7 @@ class Algebra:
 
     def kinds(self, conjunction: Conjunction) -> tuple[str, ...]:
         """The kinds of values that may satisfy a conjunction, as far as `type` says."""
-        kinds = KINDS
+        kinds: tuple[str, ...] = KINDS
         for at in conjunction:
             types = at.schema.get("type") if isinstance(at.schema, dict) and not at.negated else None
             if types is not None and "$ref" not in at.schema:

@@ -171,7 +171,7 @@ class Document:
         if found is None:
             raise SchemaError("a reference to a document that is not in the registry", pointer=at.pointer,
                               keyword=keyword, value=reference,
-                              hint="Put the schema under $defs, or give the registry a schema for this URI.")  # fmt: skip
+                              hint="Put the schema under $defs, or into the registry under this URI.")  # fmt: skip
         return found, unquote(fragment)
 
     # ---- identifiers -------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .errors import SchemaError
 from .expressions import INFINITE
 from .json_keywords import refuse
 from .number_limits import ANY_NUMBER, MAX_DIGITS, MAX_MODULUS, NumberLimits, exact, has_few_digits, modulus_of
@@ -18,6 +17,7 @@ from .schema_shapes import (
     KINDS,
     NO_VALUE,
     TRUE,
+    UNSEEN,
     ArrayLimits,
     Claim,
     Conjunction,
@@ -29,7 +29,6 @@ from .schema_shapes import (
     ObjectLimits,
     PlainLimits,
     StringLimits,
-    UNSEEN,
     kind_of,
     value_key,
 )
@@ -117,7 +116,7 @@ class LimitsReader:
         assert at.resource is not None
         prefix, rest = _item_keywords(schema)
         items: Conjunction = ()
-        everything = rest is not None and rest in schema
+        everything = rest in schema
         if at.resource.draft >= 2020 and "contains" in schema:
             items = (self._document.child(at, schema["contains"], "contains"),)
             everything = everything or items == (TRUE,)
@@ -216,10 +215,11 @@ class LimitsReader:
         document = self._document
         least, most = _counts(schema, at.pointer, "minProperties", "maxProperties")
         properties = schema.get("properties", {})
-        named = tuple((n, Named(document.conjunction(at, s, "properties", n), at.pointer)) for n, s in properties.items())
-        rules = tuple(
-            KeyRule(keys, (located,)) for keys, located in self._key_rules(at) if located is not TRUE
+        named = tuple(
+            (name, Named(document.conjunction(at, value, "properties", name), at.pointer))
+            for name, value in properties.items()
         )
+        rules = tuple(KeyRule(keys, (located,)) for keys, located in self._key_rules(at) if located is not TRUE)
         required = schema.get("required", ())
         names = tuple(dict.fromkeys(required)) if isinstance(required, list) else ()
         return ObjectLimits(named, names, rules, (), least, most)
