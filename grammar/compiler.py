@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
 
+COMMON_TEXTS = ('{"ab": [1, -20.5e+3, 0, "x\\n\\u00e9é語😀"], "c": {"d": true, "e": null}}', "-0.5", "10")
 MAX_NEXT = 50_000  # tokens whose way from one configuration to the next is remembered, per grammar
 
 
@@ -38,12 +40,13 @@ class Grammar:
 
     start       the configuration before the first token        everything  the mask of all ids"""
 
-    def __init__(self, constraint: Constraint, vocabulary: Vocabulary) -> None:
+    def __init__(self, constraint: Constraint, vocabulary: Vocabulary, base: Pushdown | None = None) -> None:
         self.constraint, self.vocabulary = constraint, vocabulary
         self.everything = vocabulary.full_row  # `mask` returns this very object where all ids are allowed
         self._budget = Budget()
-        rules, node = _spelled(constraint, vocabulary, self._budget)
-        self._automaton = Pushdown(rules)
+        expressions = Expressions(self._budget, vocabulary.alphabet) if base is None else base.expressions.copied(self._budget)
+        rules, node = _spelled(constraint, expressions)
+        self._automaton = Pushdown(rules, base)
         self._masks = TokenMasks(self._automaton, vocabulary)
         self._forced: dict[Configuration, tuple[int, ...]] = {}
         self._remembered = 0
@@ -133,6 +136,20 @@ class Compiler:
         self._cached: OrderedDict[Constraint, Grammar] = OrderedDict()
         self._running: dict[Constraint, Future[Grammar]] = {}
 
+    @cached_property
+    def _base(self) -> Pushdown:
+        """What every schema needs: the states of JSON's own texts, walked once."""
+        grammar = Grammar(Constraint.json_schema({}), self.vocabulary)
+        ids = {token: i for i, token in enumerate(self.vocabulary.tokens) if token is not None and len(token) == 1}
+        for text in COMMON_TEXTS:
+            matcher = grammar.matcher()
+            for byte in text.encode():
+                matcher.mask()
+                token_id = ids.get(bytes((byte,)))
+                if token_id is None or not matcher.try_advance(token_id):
+                    break
+        return grammar._automaton
+
     def compile(self, constraint: Constraint) -> Grammar:
         """The grammar of a constraint.  Raises RegexError, SchemaError, EbnfError, GrammarTooComplex."""
         with self._lock:
@@ -147,7 +164,7 @@ class Compiler:
         if not mine:
             return future.result()
         try:
-            grammar = Grammar(constraint, self.vocabulary)
+            grammar = Grammar(constraint, self.vocabulary, self._base)
         except BaseException as error:
             with self._lock:
                 del self._running[constraint]
@@ -178,10 +195,10 @@ def warmup() -> None:
         matcher.tokens_needed()
 
 
-def _spelled(constraint: Constraint, vocabulary: Vocabulary, budget: Budget) -> tuple[Rules, int]:
+def _spelled(constraint: Constraint, expressions: Expressions) -> tuple[Rules, int]:
     """As `front_ends.build`, of those texts only that the vocabulary has the bytes for."""
     try:
-        return front_ends.build(constraint, Expressions(budget, vocabulary.alphabet))
+        return front_ends.build(constraint, expressions)
     except (EbnfError, RegexError, SchemaError):
         front_ends.check(constraint)  # the constraint itself is at fault
         raise GrammarError("what the constraint allows cannot be spelled in this vocabulary") from None

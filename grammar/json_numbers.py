@@ -43,7 +43,7 @@ class NumberWriter:
         self._fraction = e.concat(e.literal(b"."), e.repeat(self._digit, 1))
         self._no_fraction = e.concat(e.literal(b".0"), self._zeros)
         self._minus = e.literal(b"-")
-        self._known: dict[tuple[NumberLimits, bool], int] = {}
+        self._known: dict[tuple[NumberLimits, bool], int] = e.remembered("numbers")
 
     def literal_text(self, limits: NumberLimits, canonical: bool = False) -> int:
         """JSON texts of the numbers within the limits; NOTHING if there is none.   canonical: one per number"""

@@ -30,7 +30,7 @@ class StringWriter:
         self._canonical, self._any = JsonWriter(expressions), AnyJsonWriter(expressions)
         self._quote = expressions.literal(b'"')
         self._parsed: dict[tuple[str, Dialect], Node] = {}
-        self._quoted: dict[tuple[StringLimits, bool], int] = {}
+        self._quoted: dict[tuple[StringLimits, bool], int] = expressions.remembered("strings")
 
     def literal_text(self, limits: StringLimits, canonical: bool = False) -> int:
         """Strings within the limits; NOTHING if there is none.   canonical: always in one spelling each"""
@@ -92,6 +92,8 @@ class StringWriter:
         parts, without = [], []
         for pattern, pointer in limits.patterns:
             node = self._parse(pattern, "ecma", pointer)
+            if regex.character_lengths(node)[0] > most:
+                return NOTHING
             between = regex.between_anchors(node)
             if between is not None:
                 node = between
@@ -118,7 +120,8 @@ class StringWriter:
         for name, pointer in limits.not_formats:
             without.append(self._outside_format(name, pointer))
         if (least, most) != (0, INFINITE) or not parts:
-            parts.append(self._e.repeat(self._canonical(chars.ALL), least, most))
+            every = self._canonical(chars.ALL)
+            parts.append(self._e.characters(every, least, most) if parts else self._e.repeat(every, least, most))
         return self._e.both(parts, self._e.alternative(without))
 
     def _outside_format(self, name: str, pointer: str) -> int:

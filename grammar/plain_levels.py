@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .byte_sets import byte_set
-from .kinds import ALTERNATIVE, CONCAT, EMPTY, INFINITE, NOTHING, REPEAT
+from .kinds import ALTERNATIVE, CONCAT, REPEAT
 
 if TYPE_CHECKING:
     from .expressions import Expressions
@@ -31,35 +31,41 @@ class PlainLevels:
 
     def __init__(self, store: Expressions) -> None:
         self._e = store
-        self._levels: dict[int, int] = {EMPTY: 0, NOTHING: 0}
+        self._levels: dict[int, int] = {}
         self._whole_characters: dict[int, bool] = {}
 
+    def copied(self, store: Expressions) -> PlainLevels:
+        copy = PlainLevels(store)
+        copy._levels = self._levels.copy()
+        copy._whole_characters = self._whole_characters.copy()
+        return copy
+
     def level(self, e: int) -> int:
-        """The largest m known such that every sequence of up to m plain characters leaves something of `e`."""
-        chain: list[int] = []
-        while e not in self._levels and self._e.kind[e] == CONCAT:
-            chain.append(e)
-            e = self._e.parts[e][1]
+        """A number m such that every sequence of up to m plain characters leaves something of `e`.
+
+        Read off repetitions of a single character, where strings get long; asked of every new state, so no more."""
         known = self._levels.get(e)
         if known is None:
-            known = self._levels[e] = self._level_of(e)
-        for suffix in reversed(chain):
-            known = self._levels[suffix] = self._level_of_pair(self._e.parts[suffix][0], known)
+            known = self._levels[e] = self._find(e)
         return known
 
-    def _level_of_pair(self, head: int, after: int) -> int:
-        rounds = self._rounds(head)
-        level = min(INFINITE, rounds + after) if rounds else self.level(head)
-        return max(level, after) if self._e.nullable[head] else level
-
-    def _level_of(self, e: int) -> int:
-        if self._e.kind[e] == ALTERNATIVE:
+    def _find(self, e: int) -> int:
+        kind, best = self._e.kind[e], 0
+        if kind == ALTERNATIVE:
             return max(self.level(item) for item in self._e.parts[e])
-        return self._rounds(e)
+        while kind == CONCAT:
+            head, e = self._e.parts[e]
+            best = max(best, self._rounds(head))
+            if not self._e.nullable[head]:
+                return best
+            kind = self._e.kind[e]
+        return max(best, self._rounds(e))
 
     def _rounds(self, e: int) -> int:
         """Up to how many plain characters, whichever they are, are a member (0: none)."""
-        body, _, most = self._e.parts[e] if self._e.kind[e] == REPEAT else (e, 1, 1)
+        if self._e.kind[e] != REPEAT:
+            return 0
+        body, _, most = self._e.parts[e]
         whole = self._whole_characters.get(body)
         if whole is None:
             whole = self._whole_characters[body] = self._has_all_characters(body)

@@ -51,7 +51,8 @@ class Configuration:
 class Pushdown:
     """Memory and configurations of one store of rules."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, base: Pushdown | None = None) -> None:
+        """base: an automaton over a store of expressions of which that of `rules` is a copy; its states are taken over."""
         self.rules, self.expressions = rules, rules.expressions
         self.memory = _memory()
         self.table = self.memory.table
@@ -64,6 +65,20 @@ class Pushdown:
         self._columns: dict[int, npt.NDArray[np.intp]] = {}
         self._known: dict[bytes, Configuration] = {}
         self._texts: dict[int, bytes] = {}
+        if base is not None:
+            self._take_over(base)
+
+    def _take_over(self, base: Pushdown) -> None:
+        count = len(base._expression_of)
+        names = ("dfa_next", "dfa_flags", "dfa_level", "dfa_cost")
+        room = 256 + count
+        arrays = {name: np.empty((room, *getattr(base.memory, name).shape[1:]), getattr(base.memory, name).dtype) for name in names}
+        for name, array in arrays.items():
+            array[:count] = getattr(base.memory, name)[:count]
+            array[count:] = 0
+        self._replace(**arrays)
+        self._state_of, self._expression_of = base._state_of.copy(), base._expression_of.copy()
+        self._columns = base._columns
 
     # ---- configurations -----------------------------------------------------------------------------------------
 
