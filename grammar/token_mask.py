@@ -99,10 +99,10 @@ class TokenMasks:
                 continue
             known = self._clamps.get(state)
             if known is None:
-                expression = self.automaton.expression_of(state)
+                expression = self.automaton.states.expression_of(state)
                 clamped = self._horizon.clamped(expression)
                 taken = 0 if clamped == expression else self._horizon.taken_away(expression)
-                known = self._clamps[state] = self.automaton.state_of(clamped), taken
+                known = self._clamps[state] = self.automaton.states.state_of(clamped), taken
             if known[0] != state:
                 if result is items:
                     result = items.copy()

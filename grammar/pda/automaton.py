@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import GrammarTooComplex
-from ..expressions import EMPTY as EMPTY_EXPRESSION
-from ..expressions import Row, byte_set
 from ..rules import DISTINCT_END, END, LITERAL, RULE, SILENT, TERMINAL, Rules
 from . import interning, memory, steps
 from .memory import ACCEPTS, DONE, FUEL, NEED, NEEDED, SIZE, Int32, Memory, UInt8
+from .states import States
 
 if TYPE_CHECKING:
     from ..token_mask import MaskRow
@@ -58,27 +57,11 @@ class Pushdown:
         self.table = self.memory.table
         self._counts = self.memory.counts
         self._counts[:3] = 1, 2, 1  # index 0 is the bottom frame, no text, no list; text 1 is empty
-        self._state_of: dict[int, int] = {}
-        self._expression_of = [-1]
         self._position_of: dict[int, int] = {}
         self._positions, self._edges = 1, 0
-        self._columns: dict[int, npt.NDArray[np.intp]] = {}
         self._known: dict[bytes, Configuration] = {}
         self._texts: dict[int, bytes] = {}
-        if base is not None:
-            self._take_over(base)
-
-    def _take_over(self, base: Pushdown) -> None:
-        count = len(base._expression_of)
-        names = ("dfa_next", "dfa_flags", "dfa_level", "dfa_cost")
-        room = 256 + count
-        arrays = {name: np.empty((room, *getattr(base.memory, name).shape[1:]), getattr(base.memory, name).dtype) for name in names}
-        for name, array in arrays.items():
-            array[:count] = getattr(base.memory, name)[:count]
-            array[count:] = 0
-        self._replace(**arrays)
-        self._state_of, self._expression_of = base._state_of.copy(), base._expression_of.copy()
-        self._columns = base._columns
+        self.states = States(self, None if base is None else base.states)
 
     # ---- configurations -----------------------------------------------------------------------------------------
 
@@ -113,16 +96,13 @@ class Pushdown:
         """Put a set where the kernels look for it; returns its size."""
         size = len(items)
         while size > len(self.memory.items):
-            self._grow("items", "work")
+            self.grow("items", "work")
         self.memory.items[:size] = items
         return size
 
     def cost(self, items: Int32) -> int:
         """Bytes of a shortest completion."""
         return int(steps.cost_of(self.table, 0, self.load(items)))
-
-    def expression_of(self, state: int) -> int:
-        return self._expression_of[state]
 
     def _run(self, call: Callable[[], int]) -> int:
         """Call a kernel until nothing is missing."""
@@ -150,7 +130,9 @@ class Pushdown:
         """Fill in what the last kernel call said that it needs."""
         need, needed = int(self._counts[NEED]), int(self._counts[NEEDED])
         if need == memory.NEED_ROW:
-            self._expand_state(needed)
+            self.states.expand(needed)
+        elif need == memory.NEED_BYTE:
+            self.states.expand_byte(needed, int(self._counts[memory.NEEDED_BYTE]))
         elif need == memory.NEED_NODE:
             self._expand_node(needed)
         elif need == memory.NEED_FUEL:
@@ -161,23 +143,23 @@ class Pushdown:
     def _make_room(self, need: int) -> None:
         m = self.memory
         if need == memory.NEED_FRAMES:
-            self._grow("frames", "frame_depth", "frame_cost")
-            m = self._replace(frame_table=np.zeros(2 * len(m.frame_table), dtype=np.int32))
+            self.grow("frames", "frame_depth", "frame_cost")
+            m = self.replace(frame_table=np.zeros(2 * len(m.frame_table), dtype=np.int32))
             interning.rehash_frames(self.table)
         elif need == memory.NEED_TEXTS:
-            self._grow("texts")
-            m = self._replace(text_table=np.zeros(2 * len(m.text_table), dtype=np.int32))
+            self.grow("texts")
+            m = self.replace(text_table=np.zeros(2 * len(m.text_table), dtype=np.int32))
             interning.rehash_pairs(m.text_table, m.texts, m.counts, memory.TEXTS, 2)
         elif need == memory.NEED_SEEN:
-            self._grow("seen")
-            m = self._replace(seen_table=np.zeros(2 * len(m.seen_table), dtype=np.int32))
+            self.grow("seen")
+            m = self.replace(seen_table=np.zeros(2 * len(m.seen_table), dtype=np.int32))
             interning.rehash_pairs(m.seen_table, m.seen, m.counts, memory.SEEN, 1)
         elif need == memory.NEED_ITEMS:
-            self._grow("items", "work")
+            self.grow("items", "work")
         else:
-            self._replace(visited=np.zeros((2 * len(m.visited), 4), dtype=np.int32))
+            self.replace(visited=np.zeros((2 * len(m.visited), 4), dtype=np.int32))
 
-    def _grow(self, *names: str) -> None:
+    def grow(self, *names: str) -> None:
         """Make arrays twice as long."""
         if self.num_bytes > MAX_BYTES:
             raise GrammarTooComplex(f"needs more than {MAX_BYTES >> 20} MB", place=self.expressions.budget.place)
@@ -186,14 +168,14 @@ class Pushdown:
             old = getattr(self.memory, name)
             grown[name] = np.zeros((2 * len(old), *old.shape[1:]), dtype=old.dtype)
             grown[name][: len(old)] = old
-        self._replace(**grown)
+        self.replace(**grown)
 
     def make_level_ends(self, longest: int) -> None:
         """Room for walks over tokens of up to `longest` bytes."""
         if len(self.memory.level_ends) < longest + 2:
-            self._replace(level_ends=np.zeros(longest + 2, dtype=np.int32))
+            self.replace(level_ends=np.zeros(longest + 2, dtype=np.int32))
 
-    def _replace(self, **arrays: npt.NDArray[Any]) -> Memory:
+    def replace(self, **arrays: npt.NDArray[Any]) -> Memory:
         self.memory = self.memory._replace(**arrays)
         self.table = self.memory.table
         return self.memory
@@ -202,40 +184,6 @@ class Pushdown:
     def num_bytes(self) -> int:
         return sum(array.nbytes for array in self.memory)
 
-    def state_of(self, expression: int) -> int:
-        state = self._state_of.get(expression)
-        if state is None:
-            state = self._state_of[expression] = len(self._expression_of)
-            if state >= len(self.memory.dfa_flags):
-                self._grow("dfa_next", "dfa_flags", "dfa_level", "dfa_cost")
-            self._expression_of.append(expression)
-            e, m = self.expressions, self.memory
-            final = expression == EMPTY_EXPRESSION
-            m.dfa_flags[state] = (memory.ACCEPTING if e.nullable[expression] else 0) | (memory.FINAL if final else 0)
-            m.dfa_cost[state] = min(MAX_COST, e.shortest[expression])
-            m.dfa_level[state] = min(MAX_COST, e.plain_level(expression))
-        return state
-
-    def _expand_state(self, state: int) -> None:
-        row = [(members, self.state_of(left)) for members, left in self._row(state)]
-        line = self.memory.dfa_next[state]  # only now: numbering states may have moved it
-        for members, target in row:
-            line[self._columns_of(members)] = target
-        self.memory.dfa_flags[state] |= memory.KNOWN
-
-    def _row(self, state: int) -> Row:
-        try:
-            return self.expressions.derivatives(self._expression_of[state])
-        except RecursionError:
-            raise GrammarTooComplex("is nested too deeply", place=self.expressions.budget.place) from None
-
-    def _columns_of(self, members: int) -> npt.NDArray[np.intp]:
-        columns = self._columns.get(members)
-        if columns is None:
-            bits = np.unpackbits(np.frombuffer(members.to_bytes(32, "little"), dtype=np.uint8), bitorder="little")
-            columns = self._columns[members] = np.flatnonzero(bits)
-        return columns
-
     def _literal_at(self, node: int) -> int:
         position = self._position_of.get(node)
         if position is None:
@@ -243,7 +191,7 @@ class Pushdown:
             position = self._position_of[node] = self._positions
             end = position + len(text)
             while end >= len(self.memory.lit_byte):
-                self._grow("lit_byte", "lit_flags", "lit_left")
+                self.grow("lit_byte", "lit_flags", "lit_left")
             m = self.memory
             m.lit_byte[position:end] = np.frombuffer(text, dtype=np.uint8)
             if self.rules.kind[node] == SILENT:
@@ -257,7 +205,7 @@ class Pushdown:
         rows = []
         for op, target, then in self.rules.edges(node):
             if op == TERMINAL:
-                target = self.state_of(self.rules.parts[target])
+                target = self.states.state_of(self.rules.parts[target])
             elif op in (LITERAL, SILENT):
                 target = self._literal_at(target)
             elif op == RULE:
@@ -266,9 +214,9 @@ class Pushdown:
         first = self._edges
         self._edges += len(rows)
         while self._edges >= len(self.memory.edges):
-            self._grow("edges")
+            self.grow("edges")
         while len(self.rules) >= len(self.memory.edge_count):
-            self._grow("edge_start", "edge_count", "node_cost")
+            self.grow("edge_start", "edge_count", "node_cost")
         m, shortest = self.memory, self.rules.shortest
         if rows:
             m.edges[first : self._edges] = rows
@@ -281,23 +229,17 @@ class Pushdown:
 
     def shortest_text(self, state: int, frame: int) -> bytes:
         """The bytes of one shortest completion of an item, always the same way from the same state or node."""
-        parts = [self._state_text(state)]
+        parts = [self._text_of(state)]
         while frame:
             parts.append(self._node_text(int(self.memory.frames[frame, 0])))
             frame = int(self.memory.frames[frame, 1])
         return b"".join(parts)
 
-    def _state_text(self, state: int) -> bytes:
-        if state < 0:
-            m = self.memory
-            return m.lit_byte[-state : -state + int(m.lit_left[-state])].tobytes()
-        text, shortest = bytearray(), self.expressions.shortest
-        expression = self._expression_of[state]
-        while not self.expressions.nullable[expression]:
-            row = self.expressions.derivatives(expression)
-            members, expression = min(row, key=lambda pair: (shortest[pair[1]], _preference(pair[0])))
-            text.append(_preference(members)[1])
-        return bytes(text)
+    def _text_of(self, state: int) -> bytes:
+        if state > 0:
+            return self.states.shortest_text(state)
+        m = self.memory
+        return m.lit_byte[-state : -state + int(m.lit_left[-state])].tobytes()
 
     def _node_text(self, node: int) -> bytes:
         known = self._texts.get(node)
@@ -311,23 +253,13 @@ class Pushdown:
                 op, target, then = min(edges, key=lambda edge: shortest[edge.target] + shortest[edge.then])
                 waiting.append(then)
                 if op == TERMINAL:
-                    parts.append(self._state_text(self.state_of(self.rules.parts[target])))
+                    parts.append(self.states.shortest_text(self.states.state_of(self.rules.parts[target])))
                 elif op in (LITERAL, SILENT):
                     parts.append(self.rules.parts[target])
                 elif op != DISTINCT_END:
                     waiting.append(target)
             known = self._texts[node] = b"".join(parts)
         return known
-
-
-_GRAPHIC = byte_set((0x21, 0x7E))
-
-
-def _preference(members: int) -> tuple[int, int]:
-    """Orders sets of bytes by their plainest byte: graphic ASCII before the rest; (rank, that byte)."""
-    graphic = members & _GRAPHIC
-    chosen = graphic or members
-    return (0 if graphic else 1, (chosen & -chosen).bit_length() - 1)
 
 
 def _memory() -> Memory:

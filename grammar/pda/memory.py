@@ -22,7 +22,9 @@ UInt8 = npt.NDArray[np.uint8]
 
 ACCEPTING, KNOWN, FINAL = 1, 2, 4  # dfa_flags; FINAL: nothing can follow
 LAST, QUIET = 1, 2  # lit_flags
-NO_NEED, NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEED_ITEMS, NEED_VISITED = range(9)
+NO_NEED, NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEED_ITEMS, NEED_VISITED, NEED_BYTE = (
+    range(10)
+)
 (
     FRAMES,
     TEXTS,
@@ -40,14 +42,15 @@ NO_NEED, NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEE
     KEPT_FRAMES,
     KEPT_TEXTS,
     KEPT_SEEN,
-) = range(16)  # of `counts`
+    NEEDED_BYTE,
+) = range(17)  # of `counts`
 EMPTY_TEXT = 1
 
 
 class Memory(NamedTuple):
     """All that the kernels read and write, of fixed size: untouched pages of it cost nothing.
 
-    dfa_next     [states, 256] int32: next state, 0 for none        dfa_flags  [states] uint8
+    dfa_next     [states, 256] int32: next state, 0 for none, -1 where not worked out yet    dfa_flags  [states] uint8
     dfa_level    [states] int32: plain characters that may follow for sure   dfa_cost [states] int32: bytes to the end
     lit_byte     [positions] uint8      lit_flags  [positions] uint8      lit_left [positions] int32: bytes to the end
     edge_start   [nodes] int32: into edges      edge_count [nodes] int32: their number + 1, 0: not known yet

@@ -18,12 +18,14 @@ from .memory import (
     LAST,
     LOWEST,
     NEED,
+    NEED_BYTE,
     NEED_FUEL,
     NEED_ITEMS,
     NEED_NODE,
     NEED_ROW,
     NEED_VISITED,
     NEEDED,
+    NEEDED_BYTE,
     QUIET,
     SEEN,
     SIZE,
@@ -211,6 +213,9 @@ def step(m: Int64, begin: int, end: int, byte: int) -> int:
             target = dfa_next_of(m)[state, byte]
             if target == 0:
                 continue
+            if target < 0:
+                counts_of(m)[NEED], counts_of(m)[NEEDED], counts_of(m)[NEEDED_BYTE] = NEED_BYTE, state, byte
+                return -1
             flags = dfa_flags_of(m)[target]
             ends, goes_on, quiet = flags & ACCEPTING != 0, flags & FINAL == 0, False
         if text != 0 and not quiet:

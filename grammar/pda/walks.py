@@ -48,6 +48,8 @@ from .memory import (
 )
 from .steps import cost_of, step
 
+CUT_SHORT = 3  # bytes that the last character of a plain token may lack
+
 
 @jit("void(int32[::1], int32[::1], int64, int64)")
 def set_bits(row: Int32, token_ids: Int32, begin: int, end: int) -> None:
@@ -102,7 +104,7 @@ def walk(m: Int64, tries: Int64, which: int, row: Int32, resume_at: int) -> int:
                 if target == 0 and dfa_flags[state] & KNOWN:
                     continue
                 level = max(level, dfa_level[state])
-                if not simple or target == 0 or dfa_flags[target] & ACCEPTING or items[j, 2] != 0:
+                if not simple or target <= 0 or dfa_flags[target] & ACCEPTING or items[j, 2] != 0:
                     simple = False
                     continue
                 items[top, 0] = target
@@ -111,7 +113,7 @@ def walk(m: Int64, tries: Int64, which: int, row: Int32, resume_at: int) -> int:
         if level > 0 and plain[i] >= 0 and level >= plain[i]:
             after = ends[i]
             set_bits(row, token_ids, first_token[i], first_token[after])
-            counts[FURTHEST] = max(counts[FURTHEST], cost_of(m, begin, end))
+            counts[FURTHEST] = max(counts[FURTHEST], cost_of(m, begin, end) + CUT_SHORT)
             i = after
             continue
         if not simple:
@@ -154,7 +156,7 @@ def find_mask(m: Int64, tries: Int64, row: Int32, size: int, resume_at: int) -> 
             rows, words = plain_rows_of(tries, 0), len(row)
             first = min(level, longest) * words
             row[:] = rows[first : first + words]
-            counts[FURTHEST] = counts[SIZE]
+            counts[FURTHEST] = counts[SIZE] + CUT_SHORT
     which = REST if sliced else FULL
     node = walk(m, tries, which, row, resume_at)
     if node < len(node_byte_of(tries, which)):
