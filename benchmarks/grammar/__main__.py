@@ -54,7 +54,8 @@ def answer_coverage(options: argparse.Namespace, model: Model) -> None:
             continue
         shares = {kind: coverage.share(verdicts, kind) for kind in coverage.KINDS}
         rows.append([name, str(len(verdicts)), *(f"{value:.2%}" for value in shares.values())])
-        figures[name] = {"schemas": len(verdicts), **{kind: round(value, 4) for kind, value in shares.items()}}
+        rounded: dict[str, float] = {kind: round(value, 4) for kind, value in shares.items()}
+        figures[name] = {"schemas": len(verdicts), **rounded}
         if options.failures:
             print(coverage.report(verdicts))
     for absence in absences:

@@ -1,7 +1,7 @@
 """A process in which hostile inputs may do their worst: python -m tests.support.hostile_child
 
 Reads the name of an input a line; each is tried in a fork of its own, which starts with everything warm and is killed
-if it takes too much.  Answers with a JSON line: outcome ("done", or the name of an exception's class), and what it took."""
+if it takes too much.  Answers with a JSON line: the outcome ("done", or an exception's class), and what it took."""
 
 from __future__ import annotations
 

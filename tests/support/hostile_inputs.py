@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -265,7 +264,7 @@ def _inputs() -> dict[str, Callable[[], Constraint]]:
     for name, text in GBNFS.items():
         found[f"gbnf: {name}"] = lambda text=text: Constraint.gbnf(text())  # type: ignore[misc]
     for name, tag in TAGS.items():
-        found[f"tag: {name}"] = lambda tag=tag: Constraint.structural_tag(json.dumps(tag()))  # type: ignore[misc]
+        found[f"tag: {name}"] = lambda tag=tag: Constraint.structural_tag(tag())  # type: ignore[misc]
     return found
 
 

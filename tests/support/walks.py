@@ -115,8 +115,8 @@ def why_invalid(constraint: Constraint, text: bytes) -> str:
         return f"not JSON: {error}"
     schema = json.loads(constraint.text, parse_float=Decimal)
     checks = jsonschema.FormatChecker(["date", "ipv4", "ipv6", "uuid", "email"])
-    error = next(_VALIDATOR(schema, format_checker=checks).iter_errors(value), None)
-    return "" if error is None else f"{error.json_path}: {error.message}"
+    found = next(_VALIDATOR(schema, format_checker=checks).iter_errors(value), None)
+    return "" if found is None else f"{found.json_path}: {found.message}"
 
 
 # ---- many constraints
