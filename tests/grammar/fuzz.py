@@ -26,6 +26,7 @@ from tests.support.random_constraints import REAL_SCHEMAS, mutated, random_regex
 from tests.support.walks import Walk, why_invalid
 
 SECONDS_EACH = 2.0  # of the processor, for one constraint and its steps
+LONGEST_WALK = 200  # tokens; a text that must be longer is not walked to its end
 SECONDS_TO_SHRINK = 30.0  # past the end, if something fails just before it
 VOCABULARY = ByteVocabulary()
 COMPILER = Compiler(VOCABULARY, max_cached=1)
@@ -156,6 +157,10 @@ def _walk(kind: str, drawn: Any) -> str:
     grammar = COMPILER.compile(KINDS[kind][1](drawn))
     for number in range(2):
         walk = Walk(grammar, random.Random(number))
+        if walk.matcher.tokens_needed() > LONGEST_WALK:
+            for left in range(LONGEST_WALK, 0, -1):
+                walk.step(10**9 if left % 2 else None, ending=0.0)
+            return "unfinished"
         walk.finish(6 * number)
         if kind in ("schema", "regex") and (why := _judged(grammar.constraint, walk.text)):
             raise AssertionError(f"let through {walk.text!r}: {why}")
