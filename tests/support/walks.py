@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -150,3 +151,39 @@ def grammars(vocabulary: Vocabulary, seed: int, count: int) -> Iterator[Grammar]
         compiled += 1
         if compiled == count:
             return
+
+
+def changed(rng: random.Random, value: Any, numbers: Sequence[int]) -> Any:
+    """A copy of a JSON value with one thing in it a little different; key order is kept.
+
+    numbers  that a schema mentions: what is around them is where it changes its mind"""
+    value = copy.deepcopy(value)
+    slots: list[tuple[Any, Any]] = []
+    pending: list[Any] = [value]
+    while pending:
+        holder = pending.pop()
+        keys = list(holder) if isinstance(holder, dict) else range(len(holder)) if isinstance(holder, list) else ()
+        slots += [(holder, key) for key in keys]
+        pending += [holder[key] for key in keys]
+    if not slots or rng.random() < 0.1:
+        return _altered(rng, value, numbers)
+    holder, key = rng.choice(slots)
+    change = rng.randrange(4)
+    if change == 0:
+        del holder[key]
+    elif change == 1 and isinstance(holder, list):
+        holder.insert(key, copy.deepcopy(holder[key]))
+    else:
+        holder[key] = _altered(rng, holder[key], numbers)
+    return value
+
+
+def _altered(rng: random.Random, value: Any, numbers: Sequence[int]) -> Any:
+    if isinstance(value, bool) or value is None:
+        return rng.choice([None, True, False, 0, ""])
+    if isinstance(value, int | float):
+        near = rng.choice(numbers) if numbers and rng.random() < 0.5 else value
+        return rng.choice([near, near + 1, near - 1, -near, near * 10, near // 10])
+    if isinstance(value, str):
+        return rng.choice([value[:-1], value + value[-1:], value + "a", value.upper(), value[1:]])
+    return rng.choice([[], {}, value])
