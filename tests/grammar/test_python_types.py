@@ -10,18 +10,20 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, Optional, TypedDict, Union
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar, Union
 
 import jsonschema
 import pydantic
 import pytest
 from annotated_types import Ge, Le
+from typing_extensions import Never
 
 from forktree.grammar import Compiler, Constraint, GrammarError, parse_value, schema_of
 from tests.support.byte_vocabulary import ByteVocabulary, allowed
 
 VOCABULARY = ByteVocabulary()
 COMPILER = Compiler(VOCABULARY)
+T = TypeVar("T")
 
 
 class Colour(enum.Enum):
@@ -177,12 +179,23 @@ class Holder:
     items: list[Odd]
 
 
+@dataclass
+class Lost:
+    where: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+@dataclass
+class Box(Generic[T]):
+    value: T
+
+
 @pytest.mark.parametrize(
     ("tp", "path"),
     [
-        (Odd, "Odd"), (complex, "complex"), (bytes, "bytes"), (set[int], "set"), (dict[int, str], "dict"), (list[Odd],
-        "list[]"), (Holder, "Holder.items[]"),
-        (Literal[b"x"], "Literal"), ([int], "[<class 'int'>]"),
+        (Odd, "Odd"), (complex, "complex"), (bytes, "bytes"), (set[Odd], "set[]"), (dict[Point, str], "dict"),
+        (list[Odd], "list[]"), (Holder, "Holder.items[]"), (Literal[b"x"], "Literal"), ([int], "[<class 'int'>]"),
+        (dict[str, Odd], "dict{}"), (tuple[int, Odd], "tuple[1]"), (Lost, "Lost"), (Box, "Box.value"),
+        (Annotated[datetime.date, Ge(3)], "Annotated"), (Never, "Never"), (dict[float, int], "dict"),
     ],
 )  # fmt: skip
 def test_a_type_without_a_schema_is_refused_with_the_path_to_it(tp: Any, path: str) -> None:
