@@ -14,16 +14,20 @@ from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
 if TYPE_CHECKING:
     from .compiler import Compiler, Grammar, check, literals, warmup
     from .matcher import Matcher, fill_masks
+    from .partial_parser import Draft, Partial, PartialParser, partial
     from .python_types import parse_value, schema_of
     from .vocabulary import Vocabulary
 
 __all__ = [
     "Compiler",
     "Constraint",
+    "Draft",
     "Grammar",
     "GrammarError",
     "GrammarTooComplex",
     "Matcher",
+    "Partial",
+    "PartialParser",
     "RegexError",
     "SchemaError",
     "Vocabulary",
@@ -31,19 +35,24 @@ __all__ = [
     "fill_masks",
     "literals",
     "parse_value",
+    "partial",
     "schema_of",
     "warmup",
 ]
 
 _HOMES = {
     "Compiler": "compiler",
+    "Draft": "partial_parser",
     "Grammar": "compiler",
     "Matcher": "matcher",
+    "Partial": "partial_parser",
+    "PartialParser": "partial_parser",
     "Vocabulary": "vocabulary",
     "check": "compiler",
     "fill_masks": "matcher",
     "literals": "compiler",
     "parse_value": "python_types",
+    "partial": "partial_parser",
     "schema_of": "python_types",
     "warmup": "compiler",
 }

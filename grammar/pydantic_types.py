@@ -29,13 +29,14 @@ def is_pydantic_note(note: Any) -> bool:
 
 
 class Foreign(Shape):
-    """path: of messages.   is_class: it has a name and fields of its own.   fields_of: the fields that a value of it may show while it
-    grows, by JSON's names"""
+    """path       of messages
+    fields_of  a class's fields as far as a value that still grows may show them, by JSON's names
+    inner      what Annotated stands around; None: it is a class"""
 
     def __init__(
-        self, tp: Any, name: str, path: str, *, is_class: bool, fields_of: Callable[[], dict[str, Field]]
+        self, tp: Any, name: str, path: str, *, fields_of: Callable[[], dict[str, Field]], inner: Shape | None = None
     ) -> None:
-        self.tp, self.name, self.path, self.is_class = tp, name, path, is_class
+        self.tp, self.name, self.path, self.inner = tp, name, path, inner
         self._fields_of = fields_of
 
     @cached_property
@@ -51,8 +52,13 @@ class Foreign(Shape):
     def fields(self) -> dict[str, Field]:
         return self._fields_of()
 
+    @property
+    def is_object(self) -> bool:
+        """A class whose values are JSON objects: no RootModel."""
+        return self.inner is None and set(self.fields) != {"root"}
+
     def schema(self, definitions: Definitions) -> Schema:
-        if self.is_class:
+        if self.inner is None:
             return definitions.reference(self, lambda: self._own_schema(definitions))
         return self._own_schema(definitions)
 
@@ -82,7 +88,9 @@ class Foreign(Shape):
         return self.adapter.validate_python(dict(values))
 
     def fits(self, data: Any) -> int:
-        if not self.is_class or set(self.fields) == {"root"}:
+        if self.inner is not None:
+            return self.inner.fits(data)
+        if not self.is_object:
             return YES
         return YES if isinstance(data, dict) and tags_fit(self.fields, data) else NO
 

@@ -18,7 +18,6 @@ import collections
 import collections.abc as abc
 import dataclasses
 import enum
-import functools
 import math
 import types
 import typing
@@ -27,7 +26,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from .errors import GrammarError
 from .pydantic_types import Foreign, is_pydantic_class, is_pydantic_note
-from .scalar_types import ScalarType, json_data, scalar_type
+from .scalar_types import json_data, scalar_type
+from .type_bounds import key_of, limits_of
 from .type_shapes import (
     Alias,
     Anything,
@@ -47,7 +47,6 @@ from .type_shapes import (
 __all__ = ["parse_value", "schema_of", "shape_of"]
 
 _QUALIFIERS = ("Required", "NotRequired", "ReadOnly", "Final", "ClassVar")
-_INTEGER_KEY = ScalarType({"type": "string", "pattern": "^(?:0|-?[1-9][0-9]*)$"}, int)
 
 _ARRAYS: dict[Any, Callable[[list[Any]], Any]] = {
     **dict.fromkeys((list, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable, abc.Reversible), list),
@@ -58,18 +57,6 @@ _ARRAYS: dict[Any, Callable[[list[Any]], Any]] = {
 _MAPS: dict[Any, Callable[[dict[Any, Any]], Any]] = {
     **dict.fromkeys((dict, abc.Mapping, abc.MutableMapping), dict),
     collections.OrderedDict: collections.OrderedDict,
-}
-
-# annotated-types: the class of a note -> (its attribute, what a value must do, keyword by the JSON type)
-_LENGTHS = {"string": "Length", "array": "Items", "object": "Properties"}
-_BOUNDS: dict[str, tuple[str, str, Callable[..., bool]]] = {
-    "Ge": ("ge", "minimum", lambda value, bound: value >= bound),
-    "Gt": ("gt", "exclusiveMinimum", lambda value, bound: value > bound),
-    "Le": ("le", "maximum", lambda value, bound: value <= bound),
-    "Lt": ("lt", "exclusiveMaximum", lambda value, bound: value < bound),
-    "MultipleOf": ("multiple_of", "multipleOf", lambda value, bound: value % bound == 0),
-    "MinLen": ("min_length", "min", lambda value, bound: len(value) >= bound),
-    "MaxLen": ("max_length", "max", lambda value, bound: len(value) <= bound),
 }
 
 
@@ -141,7 +128,7 @@ class _Shapes:
         if not isinstance(cls, type):
             raise _no_schema(tp, path)
         if is_pydantic_class(cls):
-            return self._keep(tp, Foreign(tp, _name(tp), path, is_class=True, fields_of=lambda: self._model_fields(tp)))
+            return self._keep(tp, Foreign(tp, _name(tp), path, fields_of=lambda: self._model_fields(tp)))
         if issubclass(cls, enum.Enum):
             values = [(_json(member.value, path), member) for member in cls]
             return self._keep(tp, Choice(_name(tp), values, defined=True))
@@ -236,7 +223,7 @@ class _Shapes:
             item = self.of(args[0], f"{path}[]") if args else Anything()
             return Array(_name(tp), item, _ARRAYS[cls], unique=_ARRAYS[cls] in (set, frozenset))
         if cls in _MAPS:
-            key = _key(self.of(args[0], f"{path}: the key"), path) if args else None
+            key = key_of(self.of(args[0], f"{path}: the key"), path) if args else None
             return Map(_name(tp), key, self.of(args[1], f"{path}{{}}") if args else Anything(), _MAPS[cls])
         raise _no_schema(tp, path)
 
@@ -263,73 +250,21 @@ class _Shapes:
         notes = [note for note in notes if is_pydantic_note(note)]
         if not notes:
             return self.of(inner, path)
-        shape = None if any(type(note).__module__.startswith("pydantic") for note in notes) else self.of(inner, path)
-        limits = _limits(shape, notes) if shape is not None else None
-        if shape is not None and limits is not None:
+        of_pydantic = any(type(note).__module__.startswith("pydantic") for note in notes)
+        try:
+            shape = self.of(inner, path)
+        except GrammarError:  # pydantic may know more types than are known here, with its notes
+            if not of_pydantic:
+                raise
+            shape = Anything()
+        limits = None if of_pydantic else limits_of(shape, notes)
+        if limits is not None:
             return Bounded(shape, limits)
         try:
             import pydantic  # noqa: F401
         except ImportError:
             raise GrammarError(f"{path}: {notes[0]!r} is not understood without pydantic") from None
-        return Foreign(tp, _name(inner), path, is_class=False, fields_of=dict)
-
-
-def _limits(shape: Shape, notes: list[Any]) -> list[tuple[str, Any, Callable[[Any], bool]]] | None:
-    """The notes as keywords of JSON Schema; None if one of them is none of this shape's."""
-    kind = _kind(shape)
-    limits: list[tuple[str, Any, Callable[[Any], bool]]] = []
-    for note in notes:
-        for part in note if hasattr(note, "__iter__") else (note,):  # Interval and Len are several in one
-            known = _BOUNDS.get(type(part).__name__)
-            if known is None:
-                return None
-            attribute, keyword, holds = known
-            bound = getattr(part, attribute)
-            if keyword in ("min", "max"):
-                if kind not in _LENGTHS:
-                    return None
-                keyword += _LENGTHS[kind]
-            elif kind not in ("integer", "number") or isinstance(bound, bool) or not isinstance(bound, (int, float)):
-                return None
-            limits.append((keyword, bound, functools.partial(holds, bound=bound)))
-    return limits
-
-
-def _kind(shape: Shape) -> str:
-    """The JSON type whose bounds mean for the shape what annotated-types means by them, or ""."""
-    if isinstance(shape, Bounded):
-        return _kind(shape.inner)
-    if isinstance(shape, Scalar):
-        return shape.type.kind if shape.type.kind != "string" or shape.name == "str" else ""
-    return "array" if isinstance(shape, Array) else "object" if isinstance(shape, Map) else ""
-
-
-def _key(shape: Shape, path: str) -> Shape | None:
-    """How the names of an object are read as keys of that shape.  None: as they are."""
-    if isinstance(shape, Scalar):
-        if shape.name == "str":
-            return None
-        if shape.name == "int":
-            return Scalar("int", _INTEGER_KEY)
-        if shape.type.kind == "string":
-            return shape
-        if shape.name == "bool":
-            return Choice("bool", [("true", True), ("false", False)])
-    if isinstance(shape, Choice) and not any(data is None or isinstance(data, float) for data, _ in shape.values):
-        return Choice(
-            shape.name, [(data if isinstance(data, str) else str(data).lower(), value) for data, value in shape.values]
-        )
-    if isinstance(shape, Bounded) and _kind(shape) == "string":
-        return shape
-    if isinstance(shape, Alias):
-        return _key(shape.target, path)
-    if isinstance(shape, OneOf):
-        arms = [_key(arm, path) or arm for arm in shape.arms]
-        return OneOf(shape.name, arms)
-    raise GrammarError(
-        f"{path}: the keys of a JSON object are text, and {shape.name} is none: use str, int, bool, Literal, Enum, "
-        "UUID or a date"
-    )
+        return Foreign(tp, _name(inner), path, fields_of=dict, inner=shape)
 
 
 # ---- helpers

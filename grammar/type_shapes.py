@@ -4,7 +4,7 @@
     shape.fits(data)            a look at the outside    shape.build(values)       the value of children read already
 
 Here: what the shapes do.  Not here: which annotation has which shape (python_types), values that still grow
-(partial)."""
+(partial_values)."""
 
 from __future__ import annotations
 
@@ -154,7 +154,13 @@ class Bounded(Shape):
         return self.inner.name
 
     def schema(self, definitions: Definitions) -> Schema:
-        return {**self.inner.schema(definitions), **{keyword: bound for keyword, bound, _ in self.limits}}
+        schema = dict(self.inner.schema(definitions))
+        for keyword, bound, _ in self.limits:
+            if keyword in schema:
+                schema["allOf"] = [*schema.get("allOf", []), {keyword: bound}]
+            else:
+                schema[keyword] = bound
+        return schema
 
     def read(self, data: Any, path: str) -> Any:
         value = self.inner.read(data, path)

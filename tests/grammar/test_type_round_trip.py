@@ -174,7 +174,8 @@ JSONS = st.recursive(
 )
 LEAVES = st.builds(Model, theSize=st.integers(1, 9), born=DATES, price=st.decimals(0, 100, places=2))
 MODELS = st.builds(
-    Model, theSize=st.integers(1, 9), born=DATES, price=st.decimals(0, 100, places=2), parts=st.lists(LEAVES, max_size=2),
+    Model, theSize=st.integers(1, 9), born=DATES, price=st.decimals(0, 100, places=2),
+    parts=st.lists(LEAVES, max_size=2),
     pets=st.dictionaries(NAMES, CATS | DOGS, max_size=2), by_number=st.dictionaries(INTS, NAMES, max_size=2),
 )  # fmt: skip
 
@@ -188,19 +189,23 @@ CASES: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (Mixed, st.sampled_from(Mixed)), (Code, st.sampled_from(Code)), (UserId, INTS), (Optional[int], INTS | st.none()),
     (list[int], st.lists(INTS)), (Sequence[str], st.lists(NAMES)), (tuple[int, ...], st.lists(INTS).map(tuple)),
     (tuple[int, str], st.tuples(INTS, NAMES)), (tuple[()], st.just(())), (set[int], st.sets(INTS)),
-    (frozenset[Code], st.frozensets(st.sampled_from(Code))), (collections.deque[int], st.lists(INTS).map(collections.deque)),
+    (frozenset[Code], st.frozensets(st.sampled_from(Code))),
+    (collections.deque[int], st.lists(INTS).map(collections.deque)),
     (dict[str, float], st.dictionaries(NAMES, FLOATS)), (Mapping[int, str], st.dictionaries(st.integers(), NAMES)),
-    (dict[Code, int], st.dictionaries(st.sampled_from(Code), INTS)), (dict[uuid.UUID, int], st.dictionaries(st.uuids(), INTS)),
+    (dict[Code, int], st.dictionaries(st.sampled_from(Code), INTS)),
+    (dict[uuid.UUID, int], st.dictionaries(st.uuids(), INTS)),
     (dict[datetime.date, bool], st.dictionaries(DATES, st.booleans())),
     (dict[Literal["a", "b"], int], st.dictionaries(st.sampled_from("ab"), INTS)),
-    (Union[int, float, str], INTS | FLOATS | NAMES), (Union[float, int], INTS | FLOATS), (bool | int, st.booleans() | INTS),
+    (Union[int, float, str], INTS | FLOATS | NAMES), (Union[float, int], INTS | FLOATS),
+    (bool | int, st.booleans() | INTS),
     (Union[Cat, Dog], CATS | DOGS), (list[Dog | Cat | None], st.lists(CATS | DOGS | st.none(), max_size=3)),
     (Tree[int], TREES), (IntTree, INT_TREES), (Counted, st.builds(Counted, total=INTS, label=NAMES)),
     (Corner, st.builds(Corner, INTS, FLOATS)), (Movie, MOVIES),
     (Loose, st.fixed_dictionaries({"a": INTS}, optional={"b": st.lists(MOVIES, max_size=2)})),
     (Json, JSONS), (Pair[int], st.tuples(INTS, INTS)), (Model, MODELS), (list[Model], st.lists(LEAVES, max_size=2)),
     (Checked, st.builds(Checked, x=st.integers(1, 9))), (Annotated[int, Ge(3), Lt(9)], st.integers(3, 8)),
-    (Annotated[str, Len(1, 3)], st.text(min_size=1, max_size=3)), (Annotated[list[int], Len(2, 2)], st.lists(INTS, min_size=2, max_size=2)),
+    (Annotated[str, Len(1, 3)], st.text(min_size=1, max_size=3)),
+    (Annotated[list[int], Len(2, 2)], st.lists(INTS, min_size=2, max_size=2)),
     (Annotated[int, MultipleOf(3)], INTS.map(lambda n: 3 * n)), (Union[int, Model], INTS | MODELS),
     (Annotated[str, pydantic.StringConstraints(pattern="^a+$")], st.integers(1, 4).map(lambda n: "a" * n)),
     (pydantic.conint(ge=2, le=4), st.integers(2, 4)),
