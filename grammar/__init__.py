@@ -13,12 +13,15 @@ from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
 
 if TYPE_CHECKING:
     from .compiler import Compiler, Grammar, check, literals, warmup
+    from .interface import AnyGrammar, AnyMatcher
     from .matcher import Matcher, fill_masks
     from .partial_parser import Draft, Partial, PartialParser, partial
     from .python_types import parse_value, schema_of
     from .vocabulary import Vocabulary
 
 __all__ = [
+    "AnyGrammar",
+    "AnyMatcher",
     "Compiler",
     "Constraint",
     "Draft",
@@ -41,6 +44,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AnyGrammar": "interface",
+    "AnyMatcher": "interface",
     "Compiler": "compiler",
     "Draft": "partial_parser",
     "Grammar": "compiler",

@@ -19,6 +19,7 @@ from .constraint import Constraint
 from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
 from .expressions import ALL_BYTES, Expressions
 from .forced import forced_runs, forced_tokens
+from .interface import BACKENDS, AnyGrammar, Backend
 from .limits import CALL_SECONDS, CALL_STEPS, COMPILE_SECONDS, COMPILE_STEPS, TOTAL_STATES, Budget
 from .matcher import TERMINATED, Matcher
 from .regex import compile_regex
@@ -112,18 +113,22 @@ class Grammar:
 class Compiler:
     """Grammars by content.  `compile` may be called from any thread; one constraint is compiled once at a time.
 
-    vocabulary  of the model            max_cached  grammars kept; the least recently used go first"""
+    vocabulary  of the model            max_cached  grammars kept; the least recently used go first
+    backend     "forktree", or "outlines": through outlines-core, which covers less (outlines_backend says what)"""
 
-    def __init__(self, vocabulary: Vocabulary, *, max_cached: int = 256) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, max_cached: int = 256, backend: Backend = "forktree") -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
         if max_cached < 1:
             raise ValueError(f"max_cached must be at least 1, not {max_cached}")
         self.vocabulary = vocabulary
+        self.backend = backend
         self._max_cached = max_cached
         self._lock = threading.Lock()
-        self._cached: OrderedDict[Constraint, Grammar] = OrderedDict()
-        self._running: dict[Constraint, Future[Grammar]] = {}
+        self._cached: OrderedDict[Constraint, AnyGrammar] = OrderedDict()
+        self._running: dict[Constraint, Future[AnyGrammar]] = {}
 
-    def compile(self, constraint: Constraint) -> Grammar:
+    def compile(self, constraint: Constraint) -> AnyGrammar:
         """The grammar of a constraint.  Raises RegexError, SchemaError, GrammarTooComplex."""
         with self._lock:
             known = self._cached.get(constraint)
@@ -137,7 +142,7 @@ class Compiler:
         if not mine:
             return future.result()
         try:
-            grammar = Grammar(constraint, self.vocabulary)
+            grammar = self._made(constraint)
         except BaseException as error:
             with self._lock:
                 del self._running[constraint]
@@ -151,6 +156,13 @@ class Compiler:
                 self._cached.popitem(last=False)
         future.set_result(grammar)
         return grammar
+
+    def _made(self, constraint: Constraint) -> AnyGrammar:
+        if self.backend == "forktree":
+            return Grammar(constraint, self.vocabulary)
+        from .outlines_backend import OutlinesGrammar
+
+        return OutlinesGrammar(constraint, self.vocabulary)
 
 
 def check(constraint: Constraint) -> None:

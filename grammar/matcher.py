@@ -16,6 +16,7 @@ from .errors import GrammarError
 
 if TYPE_CHECKING:
     from .compiler import Grammar
+    from .interface import AnyMatcher
 
 Int32 = npt.NDArray[np.int32]
 
@@ -87,7 +88,7 @@ class Matcher:
 
 
 def fill_masks(
-    matchers: Sequence[Matcher | None],
+    matchers: Sequence[AnyMatcher | None],
     rows: Int32,
     tokens_left: Sequence[int | None] | None = None,
 ) -> list[bool]:

@@ -1,13 +1,15 @@
 """Types that pydantic describes and reads: its models, its dataclasses, and Annotated with its notes.
 
-pydantic is imported only when such a type is met, so by a program that has it.  Its schemas are taken as they are but
+pydantic is never imported here: whoever hands over such a type has loaded it.  Its schemas are taken as they are but
 for four things: objects with properties are closed unless they say otherwise; a Decimal is a number (pydantic admits
 digits in a string too, by a pattern with a lookahead); the keys of a dict are those that its key type reads; a
 timedelta has no years and months."""
 
 from __future__ import annotations
 
+import datetime
 import json
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any
@@ -41,10 +43,8 @@ class Foreign(Shape):
 
     @cached_property
     def adapter(self) -> Any:
-        import pydantic
-
         try:
-            return pydantic.TypeAdapter(self.tp)
+            return sys.modules["pydantic"].TypeAdapter(self.tp)
         except Exception as error:  # pydantic's own, and what the hooks of foreign classes raise
             raise GrammarError(f"{self.path}: pydantic cannot use {self.name}: {error}") from error
 
@@ -95,11 +95,10 @@ class Foreign(Shape):
         return YES if isinstance(data, dict) and tags_fit(self.fields, data) else NO
 
     def _validated(self, data: Any, path: str, strict: bool | None) -> Any:
-        import pydantic
-
+        adapter = self.adapter
         try:
-            return self.adapter.validate_json(json.dumps(data), strict=strict)
-        except pydantic.ValidationError as error:
+            return adapter.validate_json(json.dumps(data), strict=strict)
+        except sys.modules["pydantic"].ValidationError as error:
             problems = [f"{_place(path, problem['loc'])}: {problem['msg']}" for problem in error.errors()]
             raise GrammarError("; ".join(problems)) from error
 
@@ -110,22 +109,21 @@ def _place(path: str, steps: tuple[int | str, ...]) -> str:
 
 @cache
 def _generator() -> Any:
-    from pydantic.json_schema import GenerateJsonSchema
+    """Its methods are those of pydantic's GenerateJsonSchema, which a TypeAdapter has loaded."""
+    base: Any = sys.modules["pydantic.json_schema"].GenerateJsonSchema
 
-    class Generator(GenerateJsonSchema):
+    class Generator(base):  # type: ignore[misc]
         """The places where pydantic's schema cannot be enforced, or admits what pydantic does not read."""
 
         def decimal_schema(self, schema: Any) -> dict[str, Any]:
-            arms = super().decimal_schema(schema).get("anyOf", [])
-            return next((arm for arm in arms if arm.get("type") == "number"), {"type": "number"})
+            made: dict[str, Any] = super().decimal_schema(schema)
+            return next((arm for arm in made.get("anyOf", []) if arm.get("type") == "number"), made)
 
         def timedelta_schema(self, schema: Any) -> dict[str, Any]:
-            import datetime
-
             return dict(SCALARS[datetime.timedelta].schema)
 
         def dict_schema(self, schema: Any) -> dict[str, Any]:
-            made = super().dict_schema(schema)
+            made: dict[str, Any] = super().dict_schema(schema)
             if schema.get("keys_schema", {}).get("type") == "int":
                 made["propertyNames"] = {"pattern": "^(?:0|-?[1-9][0-9]*)$"}
             return made

@@ -19,6 +19,7 @@ import collections.abc as abc
 import dataclasses
 import enum
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -260,10 +261,8 @@ class _Shapes:
         limits = None if of_pydantic else limits_of(shape, notes)
         if limits is not None:
             return Bounded(shape, limits)
-        try:
-            import pydantic  # noqa: F401
-        except ImportError:
-            raise GrammarError(f"{path}: {notes[0]!r} is not understood without pydantic") from None
+        if "pydantic" not in sys.modules:
+            raise GrammarError(f"{path}: {notes[0]!r} is not understood without pydantic: import it first")
         return Foreign(tp, _name(inner), path, fields_of=dict, inner=shape)
 
 
