@@ -15,8 +15,8 @@ from .errors import SchemaError
 __all__ = ["check_covered"]
 
 _SAY_NOTHING = {
-    "$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated", "description", "examples", "readOnly",
-    "title", "writeOnly",
+    "$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated", "description", "examples",
+    "readOnly", "title", "writeOnly",
 }  # fmt: skip
 _OF_TYPE = {
     "null": set(), "boolean": set(), "integer": set(), "number": set(), "string": {"minLength", "maxLength", "format"},
