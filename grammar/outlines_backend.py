@@ -76,6 +76,12 @@ class OutlinesGrammar:
     def num_states(self) -> int:
         return len(self._accepting)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it holds, about."""
+        masks = len(self._masks) * 4 * self.vocabulary.num_words
+        return masks + self._tokens.nbytes + self._targets.nbytes + self._starts.nbytes + self._needed.nbytes
+
     def matcher(self) -> OutlinesMatcher:
         return OutlinesMatcher(self)
 
@@ -164,8 +170,11 @@ class OutlinesMatcher:
     def finished(self) -> bool:
         return self.terminated or self.grammar.ends_at(self._states[-1])
 
+    def mask(self, tokens_left: int | None = None) -> Int32:
+        return self.grammar.mask(self._states[-1], tokens_left)
+
     def fill_mask(self, row: Int32, tokens_left: int | None = None) -> bool:
-        mask = self.grammar.mask(self._states[-1], tokens_left)
+        mask = self.mask(tokens_left)
         if mask is self.grammar.everything:
             return False
         row[:] = mask
@@ -176,11 +185,25 @@ class OutlinesMatcher:
             raise GrammarError(f"token {token_id} after the end of the output")
         self._states.append(self.grammar.after(self._states[-1], token_id))
 
+    def try_advance(self, token_id: int) -> bool:
+        try:
+            self.advance(token_id)
+        except GrammarError:
+            return False
+        return True
+
     def rollback(self, n: int) -> None:
         if not 0 <= n <= self.num_tokens:
             raise GrammarError(f"cannot roll back {n} tokens: {self.num_tokens} were taken")
         if n:
             del self._states[-n:]
+
+    def tokens_needed(self) -> int:
+        return 0 if self.terminated else self.grammar.tokens_needed(self._states[-1])
+
+    def forced_bytes(self) -> bytes:
+        """None are known: an index has tokens only."""
+        return b""
 
     def forced(self) -> list[int]:
         return [] if self.terminated else self.grammar.forced(self._states[-1])

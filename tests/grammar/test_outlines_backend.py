@@ -99,7 +99,10 @@ def test_a_matcher_goes_back_and_refuses_as_ours_does() -> None:
         matcher.rollback(1)
     row = np.zeros(VOCABULARY.num_words, dtype=np.int32)
     assert matcher.fill_mask(row)
-    assert matcher.forced() == []
+    assert (matcher.forced(), matcher.forced_bytes(), matcher.tokens_needed()) == ([], b"", 1)
+    assert not matcher.try_advance(ord("b"))
+    assert matcher.try_advance(ord("a"))
+    assert np.array_equal(matcher.mask(), matcher.grammar.mask(matcher.grammar.after(0, ord("a"))))
 
 
 @pytest.mark.parametrize(
