@@ -208,8 +208,9 @@ class _Shapes:
         try:
             try:
                 hints = typing.get_type_hints(cls, include_extras=True)
-            except NameError:  # a class inside a function may still name itself
-                hints = typing.get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
+            except NameError:  # a class inside a function may still name itself, and any its type parameters
+                names = {each.__name__: each for each in (cls, *getattr(cls, "__type_params__", ()))}
+                hints = typing.get_type_hints(cls, localns=names, include_extras=True)
         except (NameError, TypeError, AttributeError) as error:
             raise GrammarError(
                 f"{path}: its annotations cannot be read: {error}; define what they name in the module"
@@ -321,8 +322,13 @@ def _json(value: Any, path: str) -> Any:
 
 
 def _name(tp: Any) -> str:
-    if get_args(tp) and not isinstance(tp, type):
-        return str(tp).replace("typing.", "") if get_origin(tp) in (Literal, Union) else _name(get_origin(tp))
+    origin, args = get_origin(tp), get_args(tp)
+    if origin is Union or origin is types.UnionType:
+        return _union_name(args)
+    if origin is typing.Annotated:
+        return _name(args[0])
+    if args and origin is not Literal and not isinstance(tp, type):
+        return _name(origin)
     return getattr(tp, "__name__", None) or str(tp).replace("typing.", "")
 
 

@@ -15,6 +15,7 @@ from forktree.grammar.outlines_backend import OutlinesGrammar
 from tests.support.byte_vocabulary import ByteVocabulary, allowed
 
 pytest.importorskip("outlines_core")
+pytestmark = pytest.mark.slow  # a process for each index
 
 VOCABULARY = ByteVocabulary()
 OURS, THEIRS = Compiler(VOCABULARY), Compiler(VOCABULARY, backend="outlines")

@@ -10,6 +10,7 @@ import enum
 import ipaddress
 import json
 import pathlib
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -226,3 +227,23 @@ def test_a_value_comes_back_from_its_json(tp: Any, values: st.SearchStrategy[Any
         assert type(found) is type(value)
 
     check()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax came with Python 3.12")
+def test_type_statements_and_type_parameters() -> None:
+    names: dict[str, Any] = {"__name__": __name__, "dataclass": dataclass}
+    source = """
+type Tree = dict[str, Tree] | int
+type Both[X] = tuple[X, X]
+
+@dataclass
+class Box[X]:
+    value: X
+    inner: "Box[X] | None" = None
+"""
+    exec(compile(source, "<test>", "exec", dont_inherit=True), names)
+    tree, both, box = names["Tree"], names["Both"], names["Box"]
+    assert schema_of(tree)["$defs"]["Tree"]["anyOf"][0]["additionalProperties"] == {"$ref": "#/$defs/Tree"}
+    assert parse_value(tree, '{"a": {"b": 1}}') == {"a": {"b": 1}}
+    assert parse_value(both[int], "[1, 2]") == (1, 2)
+    assert parse_value(box[int], '{"value": 1, "inner": {"value": 2}}') == box(1, box(2))
