@@ -95,6 +95,9 @@ def serve(
         int | None, typer.Option(help="Tokens of one prefill in one step; default: the whole budget.")
     ] = EngineConfig.prefill_chunk,
     policy: Annotated[str, typer.Option(help="lpm, dfs or fcfs: what enters a step first.")] = EngineConfig.policy,
+    grammar_backend: Annotated[
+        str, typer.Option(help="forktree or outlines: what compiles constraints.")
+    ] = EngineConfig.grammar_backend,
     prefix_cache: Annotated[bool, typer.Option(help="Reuse shared prefixes.")] = EngineConfig.prefix_cache,
     overlap: Annotated[bool, typer.Option(help="Plan steps while the device runs.")] = EngineConfig.overlap,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = EngineConfig.dtype,
@@ -114,6 +117,7 @@ def serve(
         "step_tokens": step_tokens,
         "prefill_chunk": prefill_chunk,
         "policy": policy,
+        "grammar_backend": grammar_backend,
         "prefix_cache": prefix_cache,
         "overlap": overlap,
         "dtype": dtype,

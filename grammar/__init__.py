@@ -14,19 +14,26 @@ from .errors import EbnfError, GrammarError, GrammarTooComplex, RegexError, Sche
 if TYPE_CHECKING:
     from .compiler import Compiler, Grammar, warmup
     from .front_ends import check
+    from .interface import AnyGrammar, AnyMatcher
     from .matcher import Matcher, fill_masks
+    from .partial_parser import Draft, Partial, PartialParser, partial
     from .python_types import parse_value, schema_of
     from .spelled import literals
     from .vocabulary import Vocabulary
 
 __all__ = [
+    "AnyGrammar",
+    "AnyMatcher",
     "Compiler",
     "Constraint",
+    "Draft",
     "EbnfError",
     "Grammar",
     "GrammarError",
     "GrammarTooComplex",
     "Matcher",
+    "Partial",
+    "PartialParser",
     "RegexError",
     "SchemaError",
     "Vocabulary",
@@ -34,19 +41,26 @@ __all__ = [
     "fill_masks",
     "literals",
     "parse_value",
+    "partial",
     "schema_of",
     "warmup",
 ]
 
 _HOMES = {
+    "AnyGrammar": "interface",
+    "AnyMatcher": "interface",
     "Compiler": "compiler",
+    "Draft": "partial_parser",
     "Grammar": "compiler",
     "Matcher": "matcher",
+    "Partial": "partial_parser",
+    "PartialParser": "partial_parser",
     "Vocabulary": "vocabulary",
     "check": "front_ends",
     "fill_masks": "matcher",
     "literals": "spelled",
     "parse_value": "python_types",
+    "partial": "partial_parser",
     "schema_of": "python_types",
     "warmup": "compiler",
 }

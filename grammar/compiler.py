@@ -20,6 +20,7 @@ from .constraint import Constraint
 from .errors import EbnfError, GrammarError, RegexError, SchemaError
 from .expressions import Expressions
 from .forced import MAX_FORCED_BYTES, forced_tokens
+from .interface import BACKENDS, AnyGrammar, Backend
 from .limits import CALL_SECONDS, CALL_STEPS, Budget
 from .matcher import Matcher
 from .pda.automaton import MAX_BYTES, Configuration, Pushdown
@@ -125,16 +126,20 @@ class Grammar:
 class Compiler:
     """Grammars by content.  `compile` may be called from any thread; one constraint is compiled once at a time.
 
-    vocabulary  of the model            max_cached  grammars kept; the least recently used go first"""
+    vocabulary  of the model            max_cached  grammars kept; the least recently used go first
+    backend     "forktree", or "outlines": through outlines-core, which covers less (outlines_backend says what)"""
 
-    def __init__(self, vocabulary: Vocabulary, *, max_cached: int = 256) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, max_cached: int = 256, backend: Backend = "forktree") -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
         if max_cached < 1:
             raise ValueError(f"max_cached must be at least 1, not {max_cached}")
         self.vocabulary = vocabulary
+        self.backend = backend
         self._max_cached = max_cached
         self._lock = threading.Lock()
-        self._cached: OrderedDict[Constraint, Grammar] = OrderedDict()
-        self._running: dict[Constraint, Future[Grammar]] = {}
+        self._cached: OrderedDict[Constraint, AnyGrammar] = OrderedDict()
+        self._running: dict[Constraint, Future[AnyGrammar]] = {}
 
     @cached_property
     def _base(self) -> Pushdown:
@@ -150,7 +155,7 @@ class Compiler:
                     break
         return grammar._automaton
 
-    def compile(self, constraint: Constraint) -> Grammar:
+    def compile(self, constraint: Constraint) -> AnyGrammar:
         """The grammar of a constraint.  Raises RegexError, SchemaError, EbnfError, GrammarTooComplex."""
         with self._lock:
             known = self._cached.get(constraint)
@@ -164,7 +169,7 @@ class Compiler:
         if not mine:
             return future.result()
         try:
-            grammar = Grammar(constraint, self.vocabulary, self._base)
+            grammar = self._made(constraint)
         except BaseException as error:
             with self._lock:
                 del self._running[constraint]
@@ -178,6 +183,13 @@ class Compiler:
                 self._cached.popitem(last=False)
         future.set_result(grammar)
         return grammar
+
+    def _made(self, constraint: Constraint) -> AnyGrammar:
+        if self.backend == "forktree":
+            return Grammar(constraint, self.vocabulary, self._base)
+        from .outlines_backend import OutlinesGrammar
+
+        return OutlinesGrammar(constraint, self.vocabulary)
 
 
 def warmup() -> None:

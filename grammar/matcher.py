@@ -15,6 +15,7 @@ from .errors import GrammarError, GrammarTooComplex
 
 if TYPE_CHECKING:
     from .compiler import Grammar
+    from .interface import AnyMatcher
     from .pda.automaton import Configuration
 
 Int32 = npt.NDArray[np.int32]
@@ -119,7 +120,7 @@ class Matcher:
 
 
 def fill_masks(
-    matchers: Sequence[Matcher | None],
+    matchers: Sequence[AnyMatcher | None],
     rows: Int32,
     tokens_left: Sequence[int | None] | None = None,
 ) -> list[bool]:

@@ -165,6 +165,50 @@ class StateReader:
             elif step[0]:
                 yield step[0]
 
+    def stream_partial(self, var_name: str) -> Iterator[Any]:
+        """A variable while it is written, as the value so far: after every piece of text, and at last as it is.
+
+        Of a gen with a type that is a value of the type with what has come: open objects of classes are Drafts, texts
+        grow, everything else is there once it is complete (see forktree.grammar.PartialParser).  Of another gen whose
+        text is JSON, dicts and lists.  The value is live: the next piece changes it."""
+        for step in self._partial_values(var_name):
+            if isinstance(step, Promise):
+                self._until_done(step)
+            else:
+                yield step[0]
+
+    async def astream_partial(self, var_name: str) -> AsyncIterator[Any]:
+        """The same for coroutines."""
+        for step in self._partial_values(var_name):
+            if isinstance(step, Promise):
+                await self._until_done_async(step)
+            else:
+                yield step[0]
+
+    def _partial_values(self, var_name: str) -> Iterator[Promise | tuple[Any]]:
+        from forktree.grammar import GrammarError, PartialParser
+
+        yield from self._body_steps(var_name)
+        slot = self._known_slot(var_name)
+        reader = slot.reader
+        parser = PartialParser({} if reader is None else reader.wanted)
+        for step in self._pieces(var_name):
+            if isinstance(step, Promise):
+                yield step
+                continue
+            try:
+                yield (parser.feed(step[0]),)
+            except GrammarError as error:
+                if reader is None:
+                    raise ArgumentError(
+                        f"stream_partial({var_name!r}) reads JSON: give the gen a type or a json_schema "
+                        f"(at {caller_line()}): {error}"
+                    ) from error
+                break  # what its type makes of the text is said below
+        yield slot
+        value = self._get(slot)
+        yield (parser.end() if reader is None else value,)
+
     def events(self) -> Iterator[StreamEvent]:
         """Everything that a streamed program does, branches of forks included: pieces of text, variables with their
         values, errors.  For one reader; at the end it raises what the program raised."""

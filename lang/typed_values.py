@@ -26,6 +26,11 @@ class TypedReader:
         self._node = node
         self._found: tuple[Any, GenerationError | None] | None = None
 
+    @property
+    def wanted(self) -> Any:
+        """The type."""
+        return self._node.value_type
+
     def value(self, text: str | list[str], meta: Mapping[str, Any] | None) -> Any:
         """One value, or for n outputs their list."""
         if self._found is None:  # two threads may both parse: what they find is equal, and one of them is kept

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from .errors import InvalidRequest
 
 Policy = Literal["lpm", "dfs", "fcfs"]
+GrammarBackend = Literal["forktree", "outlines"]
 AttentionName = Literal["cpu", "reference"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -31,6 +32,7 @@ class EngineConfig:
     step_tokens           token budget of one step: decode tokens first, then prefill
     prefill_chunk         tokens of one request's prefill in one step at most; None: the whole budget
     policy                what enters a step first: lpm (longest prefix match), dfs (depth first over the tree), fcfs
+    grammar_backend       what compiles constraints: "forktree", or "outlines" (outlines-core, which covers less)
     prefix_cache          False computes every prompt from its first token
     overlap               True plans and finishes steps while the device runs; False is the plain loop
     threads               for torch and numba; None: every core
@@ -48,6 +50,7 @@ class EngineConfig:
     step_tokens: int = 512
     prefill_chunk: int | None = None
     policy: Policy = "lpm"
+    grammar_backend: GrammarBackend = "forktree"
     prefix_cache: bool = True
     overlap: bool = True
     threads: int | None = None
@@ -64,7 +67,7 @@ class EngineConfig:
         for name in ("prefix_cache", "overlap"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequest(name, f"got {getattr(self, name)!r}, wanted True or False")
-        for name, allowed in (("policy", Policy), ("attention", AttentionName), ("dtype", Dtype)):
+        for name, allowed in _NAMES.items():
             if getattr(self, name) not in get_args(allowed):
                 raise InvalidRequest(name, f"got {getattr(self, name)!r}, wanted one of {', '.join(get_args(allowed))}")
         if self.model is not None and not isinstance(self.model, str):
@@ -82,6 +85,8 @@ class EngineConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+
+_NAMES = {"policy": Policy, "attention": AttentionName, "dtype": Dtype, "grammar_backend": GrammarBackend}
 
 _LEAST = {
     "context_length": 2,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from forktree.grammar import Matcher
+    from forktree.grammar import AnyMatcher
     from forktree.radix_cache import RadixNode
 
 IntArray = NDArray[np.int32]
@@ -74,7 +74,7 @@ class Request:
     asked: list[IntArray] | None = None
     return_logprob: bool = False
     num_top_logprobs: int = 0
-    matcher: Matcher | None = None
+    matcher: AnyMatcher | None = None
     state: State = State.QUEUED
     arrival: int = 0
     computed: int = 0

@@ -14,18 +14,21 @@ from ..sampling_params import SamplingParams
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from forktree.grammar import Compiler, Grammar
+    from forktree.grammar import AnyGrammar, Compiler
+
+    from ..config import GrammarBackend
 
 
 class Constraints:
     """Compiles the constraints of one engine's requests on a thread of its own."""
 
-    def __init__(self, tokenizer: Tokenizer, eos_token_ids: tuple[int, ...]) -> None:
+    def __init__(self, tokenizer: Tokenizer, eos_token_ids: tuple[int, ...], backend: GrammarBackend) -> None:
+        self._backend = backend
         self._tokenizer, self._eos_token_ids = tokenizer, eos_token_ids
         self._compiler: Compiler | None = None  # made with the first constraint: most engines never see one
         self._worker = ThreadPoolExecutor(1, "forktree-grammar")
 
-    async def compile(self, params: SamplingParams) -> Grammar | None:
+    async def compile(self, params: SamplingParams) -> AnyGrammar | None:
         """The grammar that `params` ask for, if they do. Raises InvalidRequest naming the field."""
         if not params.constraint_field:
             return None
@@ -34,7 +37,7 @@ class Constraints:
     def close(self) -> None:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _compile(self, params: SamplingParams) -> Grammar:
+    def _compile(self, params: SamplingParams) -> AnyGrammar:
         from forktree.grammar import Compiler, Constraint, GrammarError, Vocabulary  # numba: not at every start
 
         field = params.constraint_field
@@ -45,7 +48,8 @@ class Constraints:
                 assert params.json_schema is not None
                 constraint = Constraint.json_schema(params.json_schema)
             if self._compiler is None:
-                self._compiler = Compiler(Vocabulary(self._tokenizer.vocabulary(), self._eos_token_ids))
+                vocabulary = Vocabulary(self._tokenizer.vocabulary(), self._eos_token_ids)
+                self._compiler = Compiler(vocabulary, backend=self._backend)
             return self._compiler.compile(constraint)
         except GrammarError as error:
             raise InvalidRequest(field, str(error), "invalid_grammar") from None

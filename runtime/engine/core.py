@@ -101,7 +101,7 @@ class EngineCore:
             scratch_page=num_pages,
             num_slots=config.max_running_requests,
         )
-        self._constraints = Constraints(self._tokenizer, files.eos_token_ids)
+        self._constraints = Constraints(self._tokenizer, files.eos_token_ids, config.grammar_backend)
         mask_words = -(-self._tokenizer.vocab_size // 32)
         self._loop = EngineLoop(self._scheduler, self._executor, emit, mask_words=mask_words)
         self._internal_ids = count(-1, -1)  # of requests that no client knows by itself

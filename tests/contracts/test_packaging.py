@@ -86,6 +86,7 @@ def _path_in_wheel(path: Path) -> str:
 IMPORT_NAMES = {"pyzmq": "zmq", "prometheus-client": "prometheus_client"}
 OPTIONAL = {
     "pydantic",  # looked at only where the user's own program hands one of its classes over
+    "outlines_core",  # the extra of its name: a second backend for constraints
     "uvloop",  # of the engine's; lang's loop is quicker with it and the same without
 }
 

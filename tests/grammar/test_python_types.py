@@ -3,25 +3,30 @@
 # ruff: noqa: UP007, UP045 - Optional and Union are among what is tested
 from __future__ import annotations
 
+import collections
 import datetime
+import decimal
 import enum
 import json
+import pathlib
 import random
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, Optional, TypedDict, Union
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar, Union
 
 import jsonschema
 import pydantic
 import pytest
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen, MinLen, MultipleOf
+from typing_extensions import Never
 
 from forktree.grammar import Compiler, Constraint, GrammarError, parse_value, schema_of
 from tests.support.byte_vocabulary import ByteVocabulary, allowed
 
 VOCABULARY = ByteVocabulary()
 COMPILER = Compiler(VOCABULARY)
+T = TypeVar("T")
 
 
 class Colour(enum.Enum):
@@ -39,6 +44,11 @@ class Point(NamedTuple):
     y: float
 
 
+class Required(TypedDict):
+    a: int
+    b: int
+
+
 class Movie(TypedDict, total=False):
     title: str
     year: int
@@ -50,6 +60,18 @@ class Node:
     children: list[Node]
     colour: Colour | None = None
     tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Fish:
+    kind: Literal["fish"]
+    fins: int
+
+
+@dataclass
+class Bird:
+    kind: Literal["bird"]
+    name: str
 
 
 class Address(pydantic.BaseModel):
@@ -81,7 +103,7 @@ class Person(pydantic.BaseModel):
     other: Address | None = None
     colours: list[Colour] = pydantic.Field(default_factory=list, max_length=3)
     pets: list[Pet | str] = []
-    animal: Cat | Dog = pydantic.Field(discriminator="kind")
+    animal: Fish | Bird = pydantic.Field(discriminator="kind")
     scores: dict[str, float] = {}
     pair: tuple[int, str] = (1, "a")
     friends: list[Person] = []
@@ -92,6 +114,8 @@ TYPES: list[Any] = [
     datetime.time, uuid.UUID,
     Literal["a", 1, None, True], list[int], list[list[str]], dict[str, int], dict[str, list[bool]], Optional[int],
     Union[int, str, None], tuple[int, str], tuple[int, ...], tuple[()],
+    decimal.Decimal, datetime.timedelta, pathlib.Path, dict[Colour, int], dict[Literal[1, 2], str], Fish | Bird,
+    collections.deque[int], Annotated[str, MinLen(2), MaxLen(3)],
     Sequence[int], Mapping[str, str], list, dict, tuple, Any, Annotated[int, "a note"], Annotated[int, Ge(3), Le(5)],
     list[Annotated[int, Ge(0), Le(9)]], int | None, list[Person],
 ]  # fmt: skip
@@ -177,12 +201,23 @@ class Holder:
     items: list[Odd]
 
 
+@dataclass
+class Lost:
+    where: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+@dataclass
+class Box(Generic[T]):
+    value: T
+
+
 @pytest.mark.parametrize(
     ("tp", "path"),
     [
-        (Odd, "Odd"), (complex, "complex"), (bytes, "bytes"), (set[int], "set"), (dict[int, str], "dict"), (list[Odd],
-        "list[]"), (Holder, "Holder.items[]"),
-        (Literal[b"x"], "Literal"), ([int], "[<class 'int'>]"),
+        (Odd, "Odd"), (complex, "complex"), (bytes, "bytes"), (set[Odd], "set[]"), (dict[Point, str], "dict"),
+        (list[Odd], "list[]"), (Holder, "Holder.items[]"), (Literal[b"x"], "Literal"), ([int], "[<class 'int'>]"),
+        (dict[str, Odd], "dict{}"), (tuple[int, Odd], "tuple[1]"), (Lost, "Lost"), (Box, "Box.value"),
+        (Annotated[datetime.date, Ge(3)], "date"), (Never, "Never"), (dict[float, int], "dict"),
     ],
 )  # fmt: skip
 def test_a_type_without_a_schema_is_refused_with_the_path_to_it(tp: Any, path: str) -> None:
@@ -222,3 +257,62 @@ def test_pydantics_own_schemas_compile_as_they_are(model: type[pydantic.BaseMode
     schema = model.model_json_schema()
     for seed in range(3):
         model.model_validate_json(generate(schema, seed))
+
+
+class Small(pydantic.BaseModel):
+    x: int
+
+
+class Wide(pydantic.BaseModel):
+    x: str
+
+
+def test_a_union_takes_the_arm_that_fits_exactly() -> None:
+    assert parse_value(Small | Wide, '{"x": "1"}') == Wide(x="1")
+    assert parse_value(Small | Wide, '{"x": 1}') == Small(x=1)
+    assert type(parse_value(float | int, "1")) is int
+    assert type(parse_value(int | float, "1.0")) is float
+    assert parse_value(Fish | Bird, '{"kind": "bird", "name": "Rex"}') == Bird("bird", "Rex")
+
+
+@pytest.mark.parametrize(
+    ("tp", "text", "message"),
+    [
+        (Fish | Bird, '{"kind": "bird", "name": 3}', "Fish | Bird.name: 3 is no str"),
+        (list[Fish | Bird], '[{"kind": "cow"}]', 'list[0]: {"kind": "cow"} is no Fish | Bird'),
+        (Node, '{"name": "a", "children": [{"name": "b", "children": 1}]}', "Node.children[0].children: 1 is no list"),
+        (dict[str, Movie], '{"a": {"year": "x"}}', 'dict["a"].year: "x" is no int'),
+        (Required, '{"a": 1}', "Required.b is missing"), (Node, '{"children": []}', "Node.name is missing"),
+        (list[Address], '[{"street": "s", "number": 0}]', "list[0].number: Input should be greater than or equal to 1"),
+        (Annotated[int, Ge(3)], "2", "int: 2 breaks minimum 3"),
+        (dict[int, str], '{"a": ""}', 'dict: the key: "a" is no int'),
+        (datetime.datetime, '"2020-13-01T00:00:00Z"', 'datetime: "2020-13-01T00:00:00Z" is no datetime'),
+        (datetime.timedelta, '"P1Y"', 'timedelta: "P1Y" is no timedelta'), (float, "NaN", "not JSON: NaN is not"),
+        (int, "1e999999999", "int: Infinity is no int"), (tuple[int, int], "[1]", "tuple: [1] is no tuple"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_messages_name_the_type_and_the_path(tp: Any, text: str, message: str) -> None:
+    with pytest.raises(GrammarError) as caught:
+        parse_value(tp, text)
+    assert str(caught.value).startswith(message)
+
+
+def test_numbers_are_read_as_they_are_written() -> None:
+    assert parse_value(decimal.Decimal, "0.1000000000000000000001") == decimal.Decimal("0.1000000000000000000001")
+    assert (parse_value(int, "1.0"), parse_value(int, "1e3")) == (1, 1000)
+    assert type(parse_value(int, "1e3")) is int
+    assert parse_value(Annotated[float, MultipleOf(0.1)], "0.3") == 0.3
+    assert type(parse_value(dict, '{"a": [1.5]}')["a"][0]) is float
+
+
+def test_what_pydantic_cannot_say_in_a_schema_is_put_right() -> None:
+    class Odd(pydantic.BaseModel):
+        price: decimal.Decimal
+        length: datetime.timedelta
+        names: dict[int, str]
+
+    properties = schema_of(Odd)["$defs"]["Odd"]["properties"]
+    assert properties["price"] == {"type": "number", "title": "Price"}
+    assert "Y" not in properties["length"]["pattern"]
+    assert properties["names"]["propertyNames"] == {"pattern": "^(?:0|-?[1-9][0-9]*)$"}

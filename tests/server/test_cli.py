@@ -52,6 +52,7 @@ def _seconds(code: str) -> float:
     [
         (["serve", "--port", "99999"], "port"),
         (["serve", "--policy", "random"], "policy"),
+        (["serve", "--grammar-backend", "xgrammar"], "grammar_backend"),
         (["serve", "--page-size", "0"], "page_size"),
         (["serve", "--log-format", "xml"], "--log-format"),
         (["serve", "--drain-seconds", "-1"], "drain_seconds"),

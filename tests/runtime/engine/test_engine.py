@@ -352,3 +352,12 @@ def test_salted_requests_share_nothing_with_others(engine: Engine) -> None:
 def test_an_unknown_option_is_a_type_error(engine: Engine) -> None:
     with pytest.raises(TypeError, match="return_logprobs"):
         engine.generate(PROMPT, return_logprobs=True)
+
+
+def test_outlines_may_compile_an_engines_constraints() -> None:
+    pytest.importorskip("outlines_core")
+    with Engine(in_process=True, num_pages=512, grammar_backend="outlines") as engine:
+        done = engine.generate("Is Paris in France? Answer:", {"max_new_tokens": 8}, regex=" (yes|no)[!.]")
+        assert re.fullmatch(" (yes|no)[!.]", done.text)
+        with pytest.raises(InvalidRequest, match=r'#/minimum: backend="outlines" does not enforce this'):
+            engine.generate("Number:", json_schema={"type": "integer", "minimum": 3})
