@@ -7,11 +7,10 @@ half.  Declared choices, within which every valid value can be written and nothi
 - names, enum and const values are written plainly (no \\u escape that is not needed), and so are names that the
   schema does not know, so that none comes twice; other strings as json_strings.py says;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
-- under uniqueItems, values are spelled in one way, and objects have one property at most that their schema doesn't name;
+- under uniqueItems, values are spelled in one way, and objects have at most one property that no schema names;
 - where a string must fail a `format` of which only plain forms are enforced (json_formats.py), none is written;
 - missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) has no bound.
-Refused: what MAX_... constants bound, uniqueItems where equal values cannot be told by their texts or that is negated,
-unevaluated* that is negated."""
+Refused: what MAX_... constants bound; uniqueItems that is negated, or where equal values cannot be told by texts."""
 
 from __future__ import annotations
 
@@ -57,6 +56,7 @@ Draft = Literal[4, 6, 7, 2019, 2020]
 
 MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
 MAX_COMPOUND = 2_000  # constants of one place that are arrays or objects
+_ASKS_FOR_SHAPES = frozenset(("uniqueItems", "not", "if", "oneOf"))  # where uniqueItems may have to be refused
 FEW = 32  # constants that are written as one word list when they are more
 
 
@@ -103,6 +103,7 @@ class SchemaWriter:
             assert_formats=options.assert_formats,
             annotate="unevaluated" in text or bool(options.registry),
         )
+        self._has_unique = '"uniqueItems"' in text
         self.layout = Layout(rules, options.white_space)
         self._measure: Measure | None = None  # while lengths are being found
         self._sizes: dict[Place, int] = {}
@@ -145,6 +146,10 @@ class SchemaWriter:
                 self.strings.is_empty(StringLimits(patterns=((schema["pattern"], at.pointer),)))
             for pattern in schema.get("patternProperties", ()):
                 self.strings.is_empty(StringLimits(patterns=((pattern, f"{at.pointer}/patternProperties"),)))
+            if self._has_unique and _ASKS_FOR_SHAPES & schema.keys():
+                self.algebra.shapes((at,), "array")
+                if schema.get("uniqueItems") is True:
+                    self.plans((at,), False)
             for child in found:
                 if child not in seen and isinstance(child.schema, dict):
                     seen.add(child)
