@@ -73,6 +73,7 @@ class ObjectPlan:
         self._unlimited = canonical or not self.free or limits.most - required <= 1
         self.start = State((0,) * len(self.chains), 0, (1 << len(limits.needs)) - 1, 0)
         self._end = tuple(map(len, self.chains))
+        self._last_required = [max((i + 1 for i, m in enumerate(c) if m.required), default=0) for c in self.chains]
 
     # ---- names -------------------------------------------------------------------------------------------------
 
@@ -296,7 +297,10 @@ class ObjectPlan:
             return False
         if any(not state.seen >> i & 1 for i in self._required_loose):
             return False
-        return not any(m.required for m in self._coming(state))
+        return self._past_required(state)
+
+    def _past_required(self, state: State) -> bool:
+        return all(at >= last for at, last in zip(state.positions, self._last_required, strict=True))
 
     def _tail(self, state: State, inner: Style) -> int:
         """What follows a member."""
@@ -336,7 +340,7 @@ class ObjectPlan:
 
     def _free_members(self, state: State, inner: Style) -> Iterator[int]:
         """Once the chains have come to their ends."""
-        if not state.full and not any(m.required for m in self._coming(state)):
+        if not state.full and self._past_required(state):
             later = state._replace(positions=self._end, full=self.canonical)
             for member in self.free:
                 key = member.key if self._unlimited else self._rules.distinct(member.key)

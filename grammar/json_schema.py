@@ -4,14 +4,13 @@ All keywords that say which values are valid are enforced, or the schema is refu
 half.  Declared choices, within which every valid value can be written and nothing else:
 - white space as `JsonOptions.white_space` says; by default one blank at most after ',' and ':', none elsewhere;
 - the properties named by `properties` come in the order of the schema's text (`order`), then all others in any order;
-- names, enum and const values are written plainly (no \\u escape that is not needed), names that the schema does not
-  know too, so that none comes twice; other strings in any way;
+- names, enum and const values are written plainly (no \\u escape that is not needed), and so are names that the
+  schema does not know, so that none comes twice; other strings as json_strings.py says;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
-- under uniqueItems, values are spelled in one way, and objects have one property at most that their schema doesn't name;
+- under uniqueItems, values are spelled in one way, and objects have at most one property that no schema names;
 - where a string must fail a `format` of which only plain forms are enforced (json_formats.py), none is written;
 - missing additionalProperties means any, as in the standard; recursion ($ref, any JSON value) has no bound.
-Refused: what MAX_... constants bound, uniqueItems where equal values cannot be told by their texts or that is negated,
-unevaluated* that is negated."""
+Refused: what MAX_... constants bound; uniqueItems that is negated, or where equal values cannot be told by texts."""
 
 from __future__ import annotations
 
@@ -56,6 +55,8 @@ Order = Literal["schema", "any", "required-first"]
 Draft = Literal[4, 6, 7, 2019, 2020]
 
 MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
+MAX_COMPOUND = 2_000  # constants of one place that are arrays or objects
+_ASKS_FOR_SHAPES = frozenset(("uniqueItems", "not", "if", "oneOf"))  # where uniqueItems may have to be refused
 FEW = 32  # constants that are written as one word list when they are more
 
 
@@ -102,6 +103,7 @@ class SchemaWriter:
             assert_formats=options.assert_formats,
             annotate="unevaluated" in text or bool(options.registry),
         )
+        self._has_unique = '"uniqueItems"' in text
         self.layout = Layout(rules, options.white_space)
         self._measure: Measure | None = None  # while lengths are being found
         self._sizes: dict[Place, int] = {}
@@ -144,6 +146,10 @@ class SchemaWriter:
                 self.strings.is_empty(StringLimits(patterns=((schema["pattern"], at.pointer),)))
             for pattern in schema.get("patternProperties", ()):
                 self.strings.is_empty(StringLimits(patterns=((pattern, f"{at.pointer}/patternProperties"),)))
+            if self._has_unique and _ASKS_FOR_SHAPES & schema.keys():
+                self.algebra.shapes((at,), "array")
+                if schema.get("uniqueItems") is True:
+                    self.plans((at,), False)
             for child in found:
                 if child not in seen and isinstance(child.schema, dict):
                     seen.add(child)
@@ -222,7 +228,7 @@ class SchemaWriter:
             pointer = self._pointer(conjunction)
             found: list[ObjectPlan | ArrayPlan] = []
             for shape in self._containers(conjunction):
-                found += [self._plan(limits, canonical, pointer) for limits in self._all_limits(shape)]
+                found += [self._plan(limits, canonical, pointer) for limits in self._all_limits(shape, conjunction)]
             known = self._plans[key] = tuple(plan for plan in found if not plan.is_void)
             if canonical and len(known) > 1:
                 self._check_order([plan for plan in known if isinstance(plan, ObjectPlan)], pointer)
@@ -233,7 +239,9 @@ class SchemaWriter:
             return ObjectPlan(limits, canonical, self, pointer)
         return ArrayPlan(limits, canonical, self, pointer)
 
-    def _all_limits(self, shape: Shape) -> Iterable[ObjectLimits | ArrayLimits]:
+    def _all_limits(self, shape: Shape, conjunction: Conjunction) -> Iterable[ObjectLimits | ArrayLimits]:
+        if shape.values is not None and len(shape.values) > MAX_COMPOUND:
+            self.too_complex(f"more than {MAX_COMPOUND:,} constant arrays or objects", self._pointer(conjunction))
         return (shape.limits,) if shape.values is None else map(self._constant, shape.values)
 
     def _constant(self, value: Any) -> ObjectLimits | ArrayLimits:
@@ -411,7 +419,9 @@ def _may_be_empty(shape: Shape) -> bool:
 
 def _spellings(value: Any, canonical: bool) -> list[bytes]:
     """The texts of one value that is no array and no object; none for half of a surrogate pair."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [b"%d" % value] if canonical else [b"%d" % value, b"%d.0" % value]
+    if isinstance(value, float):
         number = exact(value)
         plain = _decimal(number)
         if canonical:

@@ -12,11 +12,10 @@ from itertools import combinations
 from typing import Any
 
 from .errors import GrammarTooComplex, SchemaError
-from .json_keywords import refuse
 from .limits import Budget
 from .number_limits import NumberLimits, exact
 from .schema_document import Document
-from .schema_limits import TOP, LimitsReader, absent, constants_by_kind, is_integer_only, names_kind, present
+from .schema_limits import TOP, LimitsReader, absent, constants_by_kind, is_integer_only, names_kind, outside, present
 from .schema_shapes import (
     KINDS,
     NO_VALUE,
@@ -394,19 +393,30 @@ class Algebra:
         values = self._values(schema, kind)
         if values == ():
             return [ANYTHING[kind]]
+        unevaluated = {"object": "unevaluatedProperties", "array": "unevaluatedItems"}.get(kind, "")
+        if schema.get(unevaluated, True) not in (True, {}):
+            return self._outside_all(self._expand(positive, kind), kind, positive)
         result: list[Shape] = []
         if values is not None:
             result += self._none_of(values, kind, positive)
-        result += [Shape(limits) for limits in self._limits.outside(positive, kind) if not is_void(limits)]
+        result += self._outside(Shape(self._limits.inside(positive, kind)), kind, positive)
         for keyword in schema:
             if keyword in _COMBINING and keyword != "properties":
                 result += self._negated_combination(positive, keyword, kind)
-        unevaluated = {"object": "unevaluatedProperties", "array": "unevaluatedItems"}.get(kind, "")
-        if schema.get(unevaluated, True) not in (True, {}):
-            refuse(unevaluated, schema[unevaluated], at.pointer, "cannot be negated")
         if ANYTHING[kind] in result:
             return [ANYTHING[kind]]
         return self._bounded(result, at)
+
+    def _outside(self, shape: Shape, kind: str, at: Located) -> Shapes:
+        if shape.values is not None:
+            return self._none_of(tuple(v for v in shape.values if self.admits(shape, v)), kind, at)
+        return [Shape(limits) for limits in outside(shape.limits, at.pointer) if not is_void(limits)]
+
+    def _outside_all(self, shapes: Shapes, kind: str, at: Located) -> Shapes:
+        result: list[Shape] = [ANYTHING[kind]]
+        for shape in shapes:
+            result = self._product(result, self._outside(shape, kind, at), at)
+        return result
 
     def _negated_combination(self, at: Located, keyword: str, kind: str) -> Shapes:
         schema, document = at.schema, self._document

@@ -91,19 +91,6 @@ class LimitsReader:
             return self._objects(at)
         return TOP[kind]
 
-    def outside(self, at: Located, kind: str) -> list[Limits]:
-        """Values of a kind that fail one of the keywords at least."""
-        schema = at.schema
-        if kind == "string":
-            return list(self._strings(schema, at.pointer).outside())
-        if kind == "number":
-            return list(self._numbers(schema, at.pointer).outside())
-        if kind == "array":
-            return self._outside_array(at)
-        if kind == "object":
-            return self._outside_object(at)
-        return []
-
     def evaluated(self, at: Located, kind: str) -> Evaluated:
         schema = at.schema
         if not self._annotate or kind not in ("array", "object"):
@@ -179,33 +166,6 @@ class LimitsReader:
         prefix = tuple(document.conjunction(at, item, where, str(i)) for i, item in enumerate(listed))
         return prefix, document.conjunction(at, schema.get(rest, True), rest)
 
-    def _outside_array(self, at: Located) -> list[Limits]:
-        schema = at.schema
-        if not _ARRAY_KEYWORDS & schema.keys():
-            return []
-        result: list[Limits] = []
-        whole = self._arrays(at)
-        if whole.unique:
-            refuse("uniqueItems", True, at.pointer, "cannot be negated")
-        if whole.least:
-            result.append(ArrayLimits(most=whole.least - 1))
-        if whole.most < INFINITE:
-            result.append(ArrayLimits(least=whole.most + 1))
-        anything: Conjunction = ()
-        for i, conjunction in enumerate(whole.prefix):
-            for located in conjunction:
-                result.append(ArrayLimits((*[anything] * i, _negated(located)), least=i + 1))
-        count = len(whole.prefix)
-        for located in whole.rest:
-            claim = Claim(located.negation(), count, 1, INFINITE)
-            result.append(ArrayLimits(least=count + 1, claims=(claim,)))
-        for claim in whole.claims:
-            if claim.least:
-                result.append(ArrayLimits(claims=(claim._replace(least=0, most=claim.least - 1),)))
-            if claim.most < INFINITE:
-                result.append(ArrayLimits(claims=(claim._replace(least=claim.most + 1, most=INFINITE),)))
-        return result
-
     # ---- objects -----------------------------------------------------------------------------------------------
 
     def _objects(self, at: Located) -> ObjectLimits:
@@ -239,31 +199,6 @@ class LimitsReader:
             result.append((others, document.child(at, schema["additionalProperties"], "additionalProperties")))
         return result
 
-    def _outside_object(self, at: Located) -> list[Limits]:
-        schema = at.schema
-        if not _OBJECT_KEYWORDS & schema.keys():
-            return []
-        whole = self._objects(at)
-        named = dict(whole.named)
-        result: list[Limits] = []
-        for name in whole.required:
-            if name in named and named[name].conjunction:  # absent, or there with a value that fails
-                result += [ObjectLimits(((name, Named(_negated(at))),)) for at in named[name].conjunction]
-            else:
-                result.append(absent(name))
-        for name, value in whole.named:
-            if name not in whole.required:
-                for located in value.conjunction:
-                    result.append(ObjectLimits(((name, Named(_negated(located))),), required=(name,)))
-        for rule in whole.rules:
-            for located in rule.conjunction:
-                result.append(ObjectLimits(needs=(KeyRule(rule.keys, _negated(located)),)))
-        if whole.least:
-            result.append(ObjectLimits(most=whole.least - 1))
-        if whole.most < INFINITE:
-            result.append(ObjectLimits(least=whole.most + 1))
-        return result
-
 
 def absent(name: str) -> ObjectLimits:
     return ObjectLimits(((name, Named(NO_VALUE)),))
@@ -275,6 +210,65 @@ def present(*names: str) -> ObjectLimits:
 
 def _negated(located: Located) -> Conjunction:
     return () if located is FALSE else (located.negation(),)
+
+
+def outside(limits: Limits, pointer: str) -> list[Limits]:
+    """The values of a kind that are not within limits."""
+    if isinstance(limits, ArrayLimits):
+        return _outside_array(limits, pointer)
+    if isinstance(limits, ObjectLimits):
+        return _outside_object(limits)
+    return [] if isinstance(limits, PlainLimits) else list(limits.outside())
+
+
+def _outside_array(whole: ArrayLimits, pointer: str) -> list[Limits]:
+    result: list[Limits] = []
+    if whole.unique:
+        refuse("uniqueItems", True, pointer, "cannot be negated")
+    if whole.least:
+        result.append(ArrayLimits(most=whole.least - 1))
+    if whole.most < INFINITE:
+        result.append(ArrayLimits(least=whole.most + 1))
+    anything: Conjunction = ()
+    for i, conjunction in enumerate(whole.prefix):
+        for located in conjunction:
+            result.append(ArrayLimits((*[anything] * i, _negated(located)), least=i + 1))
+    count = len(whole.prefix)
+    for located in whole.rest:
+        claim = Claim(located.negation(), count, 1, INFINITE)
+        result.append(ArrayLimits(least=count + 1, claims=(claim,)))
+    for claim in whole.claims:
+        if claim.least:
+            result.append(ArrayLimits(claims=(claim._replace(least=0, most=claim.least - 1),)))
+        if claim.most < INFINITE:
+            result.append(ArrayLimits(claims=(claim._replace(least=claim.most + 1, most=INFINITE),)))
+    return result
+
+
+def _outside_object(whole: ObjectLimits) -> list[Limits]:
+    named = dict(whole.named)
+    result: list[Limits] = []
+    for name in whole.required:
+        if name in named and named[name].conjunction:  # absent, or there with a value that fails
+            result += [ObjectLimits(((name, Named(_negated(at))),)) for at in named[name].conjunction]
+        else:
+            result.append(absent(name))
+    for name, value in whole.named:
+        if name not in whole.required:
+            for located in value.conjunction:
+                result.append(ObjectLimits(((name, Named(_negated(located))),), required=(name,)))
+    for rule in whole.rules:
+        for located in rule.conjunction:
+            result.append(ObjectLimits(needs=(KeyRule(rule.keys, _negated(located)),)))
+    for need in whole.needs:
+        assert len(need.conjunction) < 2, "a need comes from one schema"
+        fails = (need.conjunction[0].negation(),) if need.conjunction else NO_VALUE
+        result.append(ObjectLimits(rules=(KeyRule(need.keys, fails),)))
+    if whole.least:
+        result.append(ObjectLimits(most=whole.least - 1))
+    if whole.most < INFINITE:
+        result.append(ObjectLimits(least=whole.most + 1))
+    return result
 
 
 def _item_keywords(schema: dict[str, Any]) -> tuple[list[Any], str]:
