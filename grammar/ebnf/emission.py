@@ -16,6 +16,7 @@ from ..rules import EMPTY as NO_TEXT
 from ..rules import NEVER as NO_NODE
 from ..rules import Rules
 from .cfg import CHOICE, EMPTY_KIND, REFERENCE, REPEAT, SEQUENCE, TERMINAL, Cfg, components
+from .factoring import factor
 from .recursion import complete, node_without_empty, remove_left_recursion, right_linear
 
 MOST_TERMINALS = 2_000  # in one expression
@@ -61,6 +62,7 @@ class _Emission:
                 regular = self._find_regular(cfg.bodies[name])
             self._regular_rules.update(dict.fromkeys(component, regular))
         self._drop_empty_rounds()
+        factor(cfg, lambda node: self._find_regular(node) is not None)
         self._shortest = cfg.shortest()
         return self._of_rule(start)
 
@@ -96,6 +98,8 @@ class _Emission:
                 if again is not None and round_ is not None:
                     again.expression = expressions.repeat(round_.expression, *parts[1:])
                 known[n] = again
+            else:
+                known[n] = None  # NEVER: has no expression that could be a terminal
         return known[root]
 
     # ---- rules ------------------------------------------------------------------------------------------------------

@@ -23,11 +23,11 @@ Parts = tuple[int, dict[str, int]]  # (texts that begin with none of the rules, 
 def remove_left_recursion(cfg: Cfg, start: str) -> None:
     """`cfg` is trimmed before and after."""
     while True:
-        leading = {name: _leading(cfg, body) for name, body in cfg.bodies.items()}
+        first = {name: leading(cfg, body) for name, body in cfg.bodies.items()}
         cycles = [
             component
-            for component in components(cfg.bodies, leading.__getitem__)
-            if len(component) > 1 or component[0] in leading[component[0]]
+            for component in components(cfg.bodies, first.__getitem__)
+            if len(component) > 1 or component[0] in first[component[0]]
         ]
         if not cycles:
             break
@@ -98,7 +98,7 @@ def right_linear(cfg: Cfg, name: str) -> int | None:
 # ---- what a node begins and ends with ------------------------------------------------------------------------------
 
 
-def _leading(cfg: Cfg, node: int) -> list[str]:
+def leading(cfg: Cfg, node: int) -> list[str]:
     """The rules that a text of the node may begin with, nothing before them."""
     found = cfg.upwards((node,), {}, lambda n: _leading_children(cfg, n))
     names = (cfg.parts[n] for n in found if cfg.kind[n] == REFERENCE)
