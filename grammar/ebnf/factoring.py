@@ -3,8 +3,8 @@
     list: value | value "," list            value ("," list)?
     statement: target "=" e | e             unary (... "=" e | ...)   if both begin with unary, however far down
 
-Otherwise the automaton would hold a stack for each of them within the common beginning, and if that nests, as values and
-expressions do, twice as many on each level.  Only what is not regular is looked at: terminals have no stacks."""
+Otherwise the automaton would hold a stack for each of them within the common beginning, and if that nests, as values
+and expressions do, twice as many on each level.  Only what is not regular is looked at: terminals have no stacks."""
 
 from __future__ import annotations
 

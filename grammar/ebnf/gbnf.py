@@ -92,7 +92,9 @@ class _Parser:
         closing = {'"': "this text is not closed", "[": "this class is not closed", "{": "this count is not closed"}
         if sign == "<" or sign == "!":
             fail("tokens cannot be named in a grammar", self._text, at, "write the text that the token stands for")
-        hint = {"'": 'texts stand in "', ":": "a rule is written name ::= ...", "/": "a comment begins with #"}.get(sign, "")
+        hint = {"'": 'texts stand in "', ":": "a rule is written name ::= ...", "/": "a comment begins with #"}.get(
+            sign, ""
+        )
         fail(closing.get(sign, f"{sign!r} means nothing here"), self._text, at, hint)
 
     def _body(self, tokens: list[tuple[str, str, int]]) -> int:

@@ -61,7 +61,9 @@ def load(text: str) -> Grammar:
         return builder.build()
     except (RecursionError, MemoryError):
         raise
-    except Exception as error:  # lark's loader meets bad input with its own errors, but also with bare asserts and evals
+    except (
+        Exception
+    ) as error:  # lark's loader meets bad input with its own errors, but also with bare asserts and evals
         at = getattr(error, "pos_in_stream", None) or getattr(error.__context__, "pos_in_stream", None)
         message = str(error).split("\n", 1)[0]
         name = re.search(r"['`(]([A-Za-z_]\w*)['`)]|: ([A-Za-z_]\w*)$", message)

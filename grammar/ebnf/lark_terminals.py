@@ -47,7 +47,7 @@ class Terminals:
         return self._compile(name, tree, at)
 
     def literal(self, tree: Any) -> int:
-        """"..." or /.../ or "a".."z" in a rule."""
+        """ "..." or /.../ or "a".."z" in a rule."""
         token = tree.children[0]
         written = "..".join(tree.children)
         at = token.start_pos if self._text.startswith(token, token.start_pos or 0) else max(0, self._text.find(token))
