@@ -25,7 +25,8 @@ def terminal_collisions(text: str, seconds: float = 0.5) -> list[str]:
     """One line for each two regular expressions among the terminals of one place of a lark grammar that collide.
 
     Two are at one place if alternatives of a rule begin with them.  Fixed texts are not compared with expressions:
-    every keyword is a name.  What cannot be looked at within `seconds` is left out.   Raises what compile_lark raises."""
+    every keyword is a name.  What cannot be looked at within `seconds` is left out.
+    Raises what compile_lark raises."""
     grammar = load(text)
     definitions = {name: tree for name, _, tree, _ in grammar.rule_defs}
     terminals = Terminals(text, grammar.term_defs, Expressions(Budget()))

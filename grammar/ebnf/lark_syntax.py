@@ -21,7 +21,7 @@ from ..rules import Rules
 from .cfg import REFERENCE, Cfg
 from .emission import emit
 from .lark_scan import scan
-from .lark_terminals import Terminals
+from .lark_terminals import Terminals, check_sizes
 from .text import MAX_REPEAT, check_characters, fail, mention
 
 if TYPE_CHECKING:
@@ -53,13 +53,14 @@ def load(text: str) -> Grammar:
     """lark's loader on the text; whatever it has to say becomes an EbnfError."""
     check_characters(text)
     scan(text)
-    from lark import load_grammar
+    from lark.exceptions import GrammarError
 
     try:
         builder = _builder()
         builder.load_grammar(text, "<grammar>")
+        check_sizes({name: d.tree for name, d in builder._definitions.items() if d.is_term and d.tree is not None})
         return builder.build()
-    except (RecursionError, MemoryError):
+    except (GrammarTooComplex, RecursionError, MemoryError):
         raise
     except (
         Exception
@@ -68,7 +69,7 @@ def load(text: str) -> Grammar:
         message = str(error).split("\n", 1)[0]
         name = re.search(r"['`(]([A-Za-z_]\w*)['`)]|: ([A-Za-z_]\w*)$", message)
         message = re.sub(r",? at line \d+,? column \d+.*", "", message).rstrip(": ") or f"{type(error).__name__}"
-        if isinstance(error, load_grammar.GrammarError) or at is not None:
+        if isinstance(error, GrammarError) or at is not None:
             message = message[:1].lower() + message[1:]
         else:
             message = f"lark cannot read it: {message}"
@@ -77,7 +78,8 @@ def load(text: str) -> Grammar:
 
 
 def _builder() -> GrammarBuilder:
-    from lark.load_grammar import GrammarBuilder, GrammarError
+    from lark.exceptions import GrammarError
+    from lark.load_grammar import GrammarBuilder
 
     class Builder(GrammarBuilder):
         def do_import(self, dotted_path: Any, base_path: Any, aliases: Any, base_mangle: Any = None) -> None:
@@ -116,6 +118,10 @@ class _Reader:
             name, tree, arguments = self._waiting.popleft()
             cfg.expressions.budget.tick()
             cfg.bodies[name] = self._node(tree, arguments)
+        for name in cfg.references(*cfg.bodies.values()):
+            if name not in cfg.bodies:
+                hint = f"write {name}{{{', '.join(self._definitions[name][0])}}}"
+                fail(f"the template {name!r} is used without arguments", self._text, mention(self._text, name), hint)
         return cfg
 
     def _rule(self, name: str) -> int:
@@ -168,15 +174,12 @@ class _Reader:
         if symbol.is_term:
             return self._terminal(self._terminals.named(symbol.name))
         argument = arguments.get(symbol.name)
-        return self._checked(self._rule(symbol.name)) if argument is None else argument
+        return self._rule(symbol.name) if argument is None else argument
 
     def _use(self, name: str, given: tuple[int, ...], arguments: dict[str, int]) -> int:
         if name in arguments and self._cfg.kind[arguments[name]] == REFERENCE:
             name = self._cfg.parts[arguments[name]]
         return self._template(name, given)
-
-    def _checked(self, node: int) -> int:
-        return node
 
     def _terminal(self, expression: int) -> int:
         return self._cfg.terminal(self._cfg.expressions.concat(expression, self._cfg.ignored))

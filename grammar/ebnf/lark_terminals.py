@@ -3,7 +3,7 @@ r"""Lark's terminals -> expressions.
 A terminal is one regular expression, put together from its parts just as lark does it (so /a|b/ "c" is a|bc there and
 here), and read by our own parser.  Two things of lark's own that are not regular as they are written:
 
-- the inside of a string in its library, .*?(?<!\\)(\\\\)*?, whose look-behind only says that a quote must not be escaped;
+- the inside of a string in its library, .*?(?<!\\)(\\\\)*?, whose look-behind only says: no escaped quote;
 - a lazy repetition before a fixed end, as in /\/\*.*?\*\//: the terminal ends where that end stands first."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from .. import char_classes as chars
 from ..errors import GrammarTooComplex, RegexError
-from ..expressions import EMPTY, NOTHING, Expressions
+from ..expressions import ALL_BYTES, EMPTY, NOTHING, Expressions
 from ..regex import matching
 from ..regex_syntax import Anchor, Choice, Node, Repeat, Sequence_, parse
 from .text import MAX_REPEAT, fail, mention
@@ -62,7 +62,7 @@ class Terminals:
         if known is None:
             pattern = self.patterns[name] = self._pattern(tree, at)
             known = self._compiled[name] = self._expression(name, pattern, at)
-            if known == NOTHING and self._expressions.alphabet == chars.ALL:
+            if known == NOTHING and self._expressions.alphabet == ALL_BYTES:
                 fail(f"the terminal {name} matches no text at all", self._text, at)
             if known == EMPTY or self._expressions.nullable[known]:
                 hint = "let a rule be empty instead: (...)?"
@@ -85,7 +85,7 @@ class Terminals:
             result = expressions.both((result,), minus=longer)
         return result
 
-    # ---- trees -> regular expressions ---------------------------------------------------------------------------------
+    # ---- trees -> regular expressions -----------------------------------------------------------------------------
 
     def _pattern(self, tree: Any, at: int) -> str:
         known = self._patterns.get(id(tree))
@@ -129,11 +129,12 @@ class Terminals:
         return f"{{{least},{most}}}"
 
     def _literal_pattern(self, token: Any) -> str:
-        from lark.load_grammar import GrammarError, _literal_to_pattern
+        from lark import load_grammar
+        from lark.exceptions import GrammarError
 
         at = token.start_pos if self._text.startswith(token, token.start_pos or 0) else 0
         try:
-            pattern = _literal_to_pattern(token)
+            pattern: Any = vars(load_grammar)["_literal_to_pattern"](token)
         except (GrammarError, SyntaxError, ValueError) as error:
             self._fail(str(error), at)
         value = re.escape(pattern.value) if pattern.type == "str" else pattern.value
@@ -142,20 +143,39 @@ class Terminals:
             value = _without_comments(value)
         for flag in sorted(flags - set("xm")):  # m is about anchors, and those are refused
             value = f"(?{flag}:{value})"
-        return value
+        return str(value)
 
     def _fail(self, message: str, at: int) -> NoReturn:
         fail(message.split("\n", 1)[0][:1].lower() + message.split("\n", 1)[0][1:300], self._text, at)
 
 
+def check_sizes(trees: dict[str, Any]) -> None:
+    """Refuse terminals that would be too long once what they mention is put into them: lark's checks walk all of that."""
+    sizes: dict[int, int] = {}
+    for name, root in trees.items():
+        waiting = [root]
+        while waiting:
+            tree = waiting[-1]
+            children = [child for child in tree.children if hasattr(child, "data")]
+            missing = [child for child in children if id(child) not in sizes]
+            waiting += missing
+            if not missing:
+                sizes[id(tree)] = 1 + sum(sizes[id(child)] for child in children)
+                waiting.pop()
+                if sizes[id(tree)] > LONGEST_PATTERN:
+                    raise GrammarTooComplex(
+                        f"consists of more than {LONGEST_PATTERN:,} parts", place=f"terminal {name}"
+                    )
+
+
 def _character(text: str, token: Any) -> str:
-    from lark.load_grammar import eval_escaping
+    from lark import load_grammar
 
     try:
-        character = eval_escaping(str(token)[1:-1])
+        character = str(vars(load_grammar)["eval_escaping"](str(token)[1:-1]))
     except Exception as error:  # lark evaluates the text as Python source
         fail(f"bad escape: {error}", text, token.start_pos or 0)
-    character = str(character).replace("\\\\", "\\")
+    character = character.replace("\\\\", "\\")
     if len(character) != 1:
         fail("a range goes from one character to another", text, token.start_pos or 0)
     return character

@@ -227,6 +227,6 @@ def node_without_empty(cfg: Cfg, root: int) -> int:
             known[n] = cfg.choice(known[member] for member in parts)
         else:
             body, _, most = parts
-            some = known[body] if body in known else body
+            some = known.get(body, body)
             known[n] = cfg.sequence(some, cfg.repeat(some, 0, fewer(most)))
     return known[root]
