@@ -19,7 +19,7 @@ from .cfg import CHOICE, EMPTY_KIND, REFERENCE, REPEAT, SEQUENCE, TERMINAL, Cfg,
 from .factoring import factor
 from .recursion import complete, node_without_empty, remove_left_recursion, right_linear
 
-MOST_TERMINALS = 2_000  # in one expression
+MOST_TERMINALS = 500  # in one expression
 DEEPEST = 40  # expressions within each other: derivatives recurse
 
 
@@ -157,19 +157,19 @@ class _Emission:
         """Neighbours that are regular become one terminal."""
         expressions, rules = self._rules.expressions, self._rules
         done: list[int] = []
-        run, size = EMPTY_EXPRESSION, 0
+        run: list[int] = []
+        size = 0
         for item in self._cfg.items(node):
             regular = self._find_regular(item)
-            if regular is not None and size + regular.size <= MOST_TERMINALS:
-                run, size = expressions.concat(run, regular.expression), size + regular.size
-                continue
-            done.append(rules.terminal(run))
-            run, size = EMPTY_EXPRESSION, 0
-            if regular is not None:
-                run, size = regular.expression, regular.size
-            else:
+            if regular is None or size + regular.size > MOST_TERMINALS:
+                done.append(rules.terminal(expressions.sequence(*run)))
+                run, size = [], 0
+            if regular is None:
                 done.append(self._emitted[item])
-        return rules.sequence(*done, rules.terminal(run))
+            else:
+                run.append(regular.expression)
+                size += regular.size
+        return rules.sequence(*done, rules.terminal(expressions.sequence(*run)))
 
     def _choice(self, members: Iterable[int]) -> int:
         """Alternatives that are regular become one terminal."""

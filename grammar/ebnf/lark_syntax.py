@@ -21,7 +21,7 @@ from ..rules import Rules
 from .cfg import REFERENCE, Cfg
 from .emission import emit
 from .lark_scan import scan
-from .lark_terminals import Terminals, check_sizes
+from .lark_terminals import Terminals
 from .text import MAX_REPEAT, check_characters, fail, mention
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def compile_lark(text: str, rules: Rules) -> int:
     except RecursionError:
         raise GrammarTooComplex("is nested too deeply", place="the grammar") from None
     if node is None:
-        fail(f"no text at all can be completed from rule {START!r}", text, mention(text, START))
+        fail(f"no text at all of reasonable length can be completed from rule {START!r}", text, mention(text, START))
     ignored = cfg.ignored
     return rules.sequence(rules.terminal(ignored), node)
 
@@ -58,7 +58,6 @@ def load(text: str) -> Grammar:
     try:
         builder = _builder()
         builder.load_grammar(text, "<grammar>")
-        check_sizes({name: d.tree for name, d in builder._definitions.items() if d.is_term and d.tree is not None})
         return builder.build()
     except (GrammarTooComplex, RecursionError, MemoryError):
         raise
@@ -78,6 +77,7 @@ def load(text: str) -> Grammar:
 
 
 def _builder() -> GrammarBuilder:
+    from lark import load_grammar
     from lark.exceptions import GrammarError
     from lark.load_grammar import GrammarBuilder
 
@@ -88,6 +88,29 @@ def _builder() -> GrammarBuilder:
                 name = ".".join(dotted_path)
                 raise GrammarError(f"Cannot import from '{name}': only {', '.join(BUNDLED)} can be imported")
             super().do_import(dotted_path, None, aliases, base_mangle)
+
+        def load_grammar(self, grammar_text: str, grammar_name: str = "", mangle: Any = None) -> None:
+            """As the original, but what terminals mention is not put into them, which can take exponential time."""
+            tree = vars(load_grammar)["_parse_grammar"](grammar_text, grammar_name)
+            imports: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
+            for statement in tree.children:
+                if statement.data == "import":
+                    path, base_path, aliases = self._unpack_import(statement, "")
+                    imports.setdefault(path, (base_path, {}))[1].update(aliases)
+            for path, (base_path, aliases) in imports.items():
+                self.do_import(path, base_path, aliases)
+            for statement in tree.children:
+                if statement.data in ("term", "rule"):
+                    self._define(*self._unpack_definition(statement, None))
+                elif statement.data == "override":
+                    self._define(*self._unpack_definition(statement.children[0], None), override=True)
+                elif statement.data == "extend":
+                    self._extend(*self._unpack_definition(statement.children[0], None))
+                elif statement.data == "ignore":
+                    self._ignore(*statement.children)
+                elif statement.data == "declare":
+                    for symbol in statement.children:
+                        self._define(symbol.name, symbol.is_term, None)
 
     return Builder()
 

@@ -34,6 +34,7 @@ class Terminals:
         self._trees = {name: tree for name, (tree, _priority) in definitions}
         self._write = chars.utf8_writer(expressions)
         self._patterns: dict[int, str] = {}  # by tree: trees share what they mention
+        self._open: set[int] = set()  # trees that a pattern is being made of
         self._compiled: dict[str, int] = {}
         self.patterns: dict[str, str] = {}  # name, or how it is written -> regular expression
 
@@ -96,6 +97,22 @@ class Terminals:
                 raise GrammarTooComplex(f"a terminal of more than {LONGEST_PATTERN:,} characters", place=place)
         return known
 
+    def _mentioned(self, symbol: Any, at: int) -> str:
+        """The pattern of a terminal that another one mentions."""
+        name = symbol.name
+        if not symbol.is_term:
+            fail(f"the rule {name!r} inside a terminal", self._text, at, "a terminal can mention terminals only")
+        tree = self._trees.get(name)
+        if tree is None:
+            fail(f"the terminal {name} is not defined", self._text, mention(self._text, name))
+        if id(tree) in self._open:
+            hint = "write it as a rule, in small letters"
+            fail(f"the terminal {name} mentions itself", self._text, mention(self._text, name), hint)
+        self._open.add(id(tree))
+        pattern = self._pattern(tree, at)
+        self._open.remove(id(tree))
+        return pattern
+
     def _join(self, tree: Any, at: int) -> str:
         kind, children = tree.data, tree.children
         if kind == "literal":
@@ -109,6 +126,8 @@ class Terminals:
             fail("-> inside a terminal", self._text, at, "only alternatives of rules have other names")
         if kind == "template_usage":
             fail("a template inside a terminal", self._text, at, "use it in a rule")
+        if kind == "value" and not hasattr(children[0], "data"):
+            return self._mentioned(children[0], at)
         parts = [self._pattern(child, at) for child in children if hasattr(child, "data")]
         if kind == "expansion":
             return "".join(parts)
@@ -147,25 +166,6 @@ class Terminals:
 
     def _fail(self, message: str, at: int) -> NoReturn:
         fail(message.split("\n", 1)[0][:1].lower() + message.split("\n", 1)[0][1:300], self._text, at)
-
-
-def check_sizes(trees: dict[str, Any]) -> None:
-    """Refuse terminals that would be too long once what they mention is put into them: lark's checks walk all of that."""
-    sizes: dict[int, int] = {}
-    for name, root in trees.items():
-        waiting = [root]
-        while waiting:
-            tree = waiting[-1]
-            children = [child for child in tree.children if hasattr(child, "data")]
-            missing = [child for child in children if id(child) not in sizes]
-            waiting += missing
-            if not missing:
-                sizes[id(tree)] = 1 + sum(sizes[id(child)] for child in children)
-                waiting.pop()
-                if sizes[id(tree)] > LONGEST_PATTERN:
-                    raise GrammarTooComplex(
-                        f"consists of more than {LONGEST_PATTERN:,} parts", place=f"terminal {name}"
-                    )
 
 
 def _character(text: str, token: Any) -> str:

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..errors import GrammarTooComplex
 from ..expressions import EMPTY as EMPTY_EXPRESSION
 from ..expressions import INFINITE
 from .cfg import CHOICE, EMPTY, EMPTY_KIND, NEVER, REFERENCE, REPEAT, SEQUENCE, TERMINAL, Cfg, components
+
+MOST_NODES = 20_000  # that one cycle of rules may add: putting rules into each other can multiply them
 
 Parts = tuple[int, dict[str, int]]  # (texts that begin with none of the rules, rule -> what follows it)
 
@@ -53,7 +56,10 @@ def _uses(cfg: Cfg) -> dict[str, int]:
 def _break_cycle(cfg: Cfg, names: Sequence[str]) -> None:
     """No rule of `names` begins with a rule of them any more.  The last ones keep their shape best."""
     done: list[str] = []
+    before = len(cfg.kind)
     for name in names:
+        if len(cfg.kind) - before > MOST_NODES:
+            raise GrammarTooComplex(f"{len(names)} rules begin with each other in too many ways", place=f"rule {name}")
         for earlier in done:
             rest, following = left_parts(cfg, cfg.bodies[name], {earlier})
             if earlier in following:
