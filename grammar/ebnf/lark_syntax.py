@@ -66,7 +66,7 @@ def load(text: str) -> Grammar:
     ) as error:  # lark's loader meets bad input with its own errors, but also with bare asserts and evals
         at = getattr(error, "pos_in_stream", None) or getattr(error.__context__, "pos_in_stream", None)
         message = str(error).split("\n", 1)[0]
-        name = re.search(r"['`(]([A-Za-z_]\w*)['`)]|: ([A-Za-z_]\w*)$", message)
+        name = re.search(r"['`(]([A-Za-z_][\w.]*)['`)]|: ([A-Za-z_]\w*)$", message)
         message = re.sub(r",? at line \d+,? column \d+.*", "", message).rstrip(": ") or f"{type(error).__name__}"
         if isinstance(error, GrammarError) or at is not None:
             message = message[:1].lower() + message[1:]
@@ -91,26 +91,27 @@ def _builder() -> GrammarBuilder:
 
         def load_grammar(self, grammar_text: str, grammar_name: str = "", mangle: Any = None) -> None:
             """As the original, but what terminals mention is not put into them, which can take exponential time."""
+            read: Any = self  # lark's own methods have no types
             tree = vars(load_grammar)["_parse_grammar"](grammar_text, grammar_name)
             imports: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
             for statement in tree.children:
                 if statement.data == "import":
-                    path, base_path, aliases = self._unpack_import(statement, "")
+                    path, base_path, aliases = read._unpack_import(statement, "")
                     imports.setdefault(path, (base_path, {}))[1].update(aliases)
             for path, (base_path, aliases) in imports.items():
                 self.do_import(path, base_path, aliases)
             for statement in tree.children:
                 if statement.data in ("term", "rule"):
-                    self._define(*self._unpack_definition(statement, None))
+                    read._define(*read._unpack_definition(statement, None))
                 elif statement.data == "override":
-                    self._define(*self._unpack_definition(statement.children[0], None), override=True)
+                    read._define(*read._unpack_definition(statement.children[0], None), override=True)
                 elif statement.data == "extend":
-                    self._extend(*self._unpack_definition(statement.children[0], None))
+                    read._extend(*read._unpack_definition(statement.children[0], None))
                 elif statement.data == "ignore":
-                    self._ignore(*statement.children)
+                    read._ignore(*statement.children)
                 elif statement.data == "declare":
                     for symbol in statement.children:
-                        self._define(symbol.name, symbol.is_term, None)
+                        read._define(symbol.name, symbol.is_term, None)
 
     return Builder()
 

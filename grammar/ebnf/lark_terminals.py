@@ -21,9 +21,8 @@ from .text import MAX_REPEAT, fail, mention
 LONGEST_PATTERN = 100_000  # characters
 STRING_INSIDE = re.compile(r"""(?<!")(?<!')(?P<quote>["'`])\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quote)(?!["'])""")
 FIXED = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"
-LAZY = re.compile(
-    rf"(?:\(\?s:)?{FIXED}*(?:\.|\((?:\?:)?(?:\.\|\\n|\\n\|\.)\)|\[(?:\\.|[^\]\\])+\])[*+]\?{FIXED}+\)?", re.DOTALL
-)
+ANY_OF = r"(?:\.|\((?:\?:)?(?:\.\|(?:\\n|\n)|(?:\\n|\n)\|\.)\)|\[(?:\\.|[^\]\\])+\])"
+LAZY = re.compile(rf"{FIXED}*(?:\(\?[is]:)*{FIXED}*{ANY_OF}[*+]\?{FIXED}+\)*{FIXED}*", re.DOTALL)
 
 
 class Terminals:

@@ -18,7 +18,7 @@ from ..expressions import EMPTY as EMPTY_EXPRESSION
 from ..expressions import INFINITE
 from .cfg import CHOICE, EMPTY, EMPTY_KIND, NEVER, REFERENCE, REPEAT, SEQUENCE, TERMINAL, Cfg, components
 
-MOST_NODES = 20_000  # that one cycle of rules may add: putting rules into each other can multiply them
+MOST_NODES = 10_000  # that one cycle of rules may add: putting rules into each other can multiply them
 
 Parts = tuple[int, dict[str, int]]  # (texts that begin with none of the rules, rule -> what follows it)
 
@@ -58,9 +58,10 @@ def _break_cycle(cfg: Cfg, names: Sequence[str]) -> None:
     done: list[str] = []
     before = len(cfg.kind)
     for name in names:
-        if len(cfg.kind) - before > MOST_NODES:
-            raise GrammarTooComplex(f"{len(names)} rules begin with each other in too many ways", place=f"rule {name}")
         for earlier in done:
+            if len(cfg.kind) - before > MOST_NODES:
+                message = f"{len(names)} rules begin with each other in too many ways"
+                raise GrammarTooComplex(message, place=f"rule {name}")
             rest, following = left_parts(cfg, cfg.bodies[name], {earlier})
             if earlier in following:
                 cfg.bodies[name] = cfg.choice((rest, cfg.sequence(cfg.bodies[earlier], following[earlier])))

@@ -38,7 +38,7 @@ JSON = format_("json_schema", json_schema={})
 TEXT = format_("any_text")
 GET = {"begin": "<function=get>", "schema": {}, "end": "</function>"}
 PUT = {"begin": "<function=put>", "schema": {}, "end": "</function>"}
-CALLS = {"type": "structural_tag", "structures": [GET, PUT], "triggers": ["<function="]}
+CALLS: dict[str, Any] = {"type": "structural_tag", "structures": [GET, PUT], "triggers": ["<function="]}
 CALL = format_("tag", begin="<call a>", content=JSON, end="</call>")
 
 
@@ -65,7 +65,7 @@ THINK = format_("tag", begin="<think>", content=TEXT, end="</think>")
         (sequence(TEXT, CALL), ["x<call<call a>{}</call>"], ["x", "<call a><call a>{}</call>"]),
         (triggered(), ["", "x<call a>{}</call>y<call a>{}</call>"], ["<call b", "<call", "<call a>{}"]),
         (triggered(at_least_one=True), ["<call a>{}</call>y"], ["", "x<call a>{}</call>"]),
-        (triggered(stop_after_first=True), ["x<call a>{}</call>"], ["x", "x<call a>{}</call>y"]),
+        (triggered(stop_after_first=True), ["x", "x<call a>{}</call>"], ["<call", "x<call a>{}</call>y"]),
         (triggered(at_least_one=True, stop_after_first=True), ["<call a>{}</call>"], ["", "<call a>{}</call> "]),
         (triggered(excludes=["bad"]), ["ba", "<call a>{}</call>"], ["bad", "<call a>{}</call>bad"]),
         (format_("tag", begin="[", content=triggered(), end="]"),
@@ -136,7 +136,8 @@ def test_free_text_has_one_state_per_beginning_of_a_trigger() -> None:
         ({"format": {**JSON, "style": "qwen_xml"}}, "#/format/style", "only JSON"),
         ({"format": {"type": "regex", "pattern": "(a"}}, "#/format/pattern", "missing )"),
         ({"format": {"type": "grammar", "grammar": "root ::= a"}}, "#/format/grammar", "line 1, column 10"),
-        ({"format": {"type": "sequence", "elements": [JSON, {"type": "or"}]}}, "#/format/elements/1/elements", "missing"),
+        ({"format": {"type": "sequence", "elements": [JSON, {"type": "or"}]}},
+         "#/format/elements/1/elements", "missing"),
         ({"format": {"type": "tag", "begin": "", "content": {"type": "any_text", "excludes": ["b"]}, "end": "abc"}},
          "#", "no text at all"),
     ],
