@@ -165,21 +165,8 @@ class Rules:
         """The ways in which a node can go on; builds rules that stand at its beginning."""
         known = self._edges.get(node)
         if known is None:
-            known = self._edges[node] = self._joined(self._find_edges(node))
+            known = self._edges[node] = tuple(dict.fromkeys(self._find_edges(node)))
         return known
-
-    def _joined(self, found: list[Edge]) -> tuple[Edge, ...]:
-        """Edges that go on with the same thing are one edge, with a choice after it.
-
-        Otherwise `"[" (x | x "," x) "]"` would hold two stacks within x, and 2**d of them d brackets deep."""
-        after: dict[tuple[int, int], list[int]] = {}
-        for op, target, then in found:
-            after.setdefault((op, target), []).append(then)
-        return tuple(
-            Edge(op, target, then)
-            for (op, target), thens in after.items()
-            for then in ((self.choice(thens),) if op in (TERMINAL, LITERAL, SILENT, RULE) else dict.fromkeys(thens))
-        )
 
     def _find_edges(self, node: int) -> list[Edge]:
         found: list[Edge] = []

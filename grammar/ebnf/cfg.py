@@ -56,14 +56,15 @@ class Cfg:
 
     def sequence(self, *nodes: int) -> int:
         """One after the other.   parts: (head, tail); the head is no sequence"""
+        if NEVER in nodes:
+            return NEVER
         result = EMPTY
         for node in reversed(nodes):
-            items = self.items(node)
-            for item in reversed(items):
-                if item == NEVER or result == NEVER:
-                    return NEVER
-                if item != EMPTY:
-                    result = item if result == EMPTY else self._intern(SEQUENCE, (item, result))
+            if result == EMPTY:
+                result = node
+            elif node != EMPTY:
+                for item in reversed(self.items(node)):
+                    result = self._intern(SEQUENCE, (item, result))
         return result
 
     def choice(self, nodes: Iterable[int]) -> int:
@@ -84,6 +85,10 @@ class Cfg:
             return EMPTY
         if node == NEVER:
             return EMPTY if least == 0 else NEVER
+        if self.kind[node] == REPEAT:  # (x*)+ and its like
+            inner, low, high = self.parts[node]
+            if (high >= INFINITE and low <= 1) or (low == 0 and most >= INFINITE):
+                return self.repeat(inner, low * least, INFINITE)
         return node if least == most == 1 else self._intern(REPEAT, (node, least, most))
 
     def _intern(self, kind: int, parts: Any) -> int:
@@ -130,6 +135,8 @@ class Cfg:
             if node not in found and node not in known:
                 found.add(node)
                 waiting.extend(needed(node))
+        for _ in range(0, len(found), 32):
+            self.expressions.budget.tick()
         return sorted(found)
 
     def references(self, *roots: int) -> list[str]:

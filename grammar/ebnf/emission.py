@@ -16,9 +16,10 @@ from ..rules import EMPTY as NO_TEXT
 from ..rules import NEVER as NO_NODE
 from ..rules import Rules
 from .cfg import CHOICE, EMPTY_KIND, REFERENCE, REPEAT, SEQUENCE, TERMINAL, Cfg, components
+from .factoring import factor
 from .recursion import complete, node_without_empty, remove_left_recursion, right_linear
 
-MOST_TERMINALS = 2_000  # in one expression
+MOST_TERMINALS = 500  # in one expression
 DEEPEST = 40  # expressions within each other: derivatives recurse
 
 
@@ -61,6 +62,7 @@ class _Emission:
                 regular = self._find_regular(cfg.bodies[name])
             self._regular_rules.update(dict.fromkeys(component, regular))
         self._drop_empty_rounds()
+        factor(cfg, lambda node: self._find_regular(node) is not None)
         self._shortest = cfg.shortest()
         return self._of_rule(start)
 
@@ -96,6 +98,8 @@ class _Emission:
                 if again is not None and round_ is not None:
                     again.expression = expressions.repeat(round_.expression, *parts[1:])
                 known[n] = again
+            else:
+                known[n] = None  # NEVER: has no expression that could be a terminal
         return known[root]
 
     # ---- rules ------------------------------------------------------------------------------------------------------
@@ -153,19 +157,19 @@ class _Emission:
         """Neighbours that are regular become one terminal."""
         expressions, rules = self._rules.expressions, self._rules
         done: list[int] = []
-        run, size = EMPTY_EXPRESSION, 0
+        run: list[int] = []
+        size = 0
         for item in self._cfg.items(node):
             regular = self._find_regular(item)
-            if regular is not None and size + regular.size <= MOST_TERMINALS:
-                run, size = expressions.concat(run, regular.expression), size + regular.size
-                continue
-            done.append(rules.terminal(run))
-            run, size = EMPTY_EXPRESSION, 0
-            if regular is not None:
-                run, size = regular.expression, regular.size
-            else:
+            if regular is None or size + regular.size > MOST_TERMINALS:
+                done.append(rules.terminal(expressions.sequence(*run)))
+                run, size = [], 0
+            if regular is None:
                 done.append(self._emitted[item])
-        return rules.sequence(*done, rules.terminal(run))
+            else:
+                run.append(regular.expression)
+                size += regular.size
+        return rules.sequence(*done, rules.terminal(expressions.sequence(*run)))
 
     def _choice(self, members: Iterable[int]) -> int:
         """Alternatives that are regular become one terminal."""

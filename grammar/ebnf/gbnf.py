@@ -2,8 +2,9 @@ r"""GBNF, the grammar syntax of llama.cpp -> a node of `Rules`.
 
     root ::= "yes" | "no" ws [a-z]{1,3}     # rules; literals; classes; groups; * + ? {n} {n,} {n,m}; . is any character
 
-Escapes in literals and classes: \n \r \t \\ \" \[ \] \- \^ \xHH \uHHHH \UHHHHHHHH.  Line ends mean nothing: a rule goes on until
-the next `name ::=`.  Refused: a name without a rule or with two, tokens in <...>, what llama.cpp does not know."""
+Escapes in literals and classes: \n \r \t \\ \" \[ \] \- \^ \xHH \uHHHH \UHHHHHHHH.  Line ends mean nothing: a rule
+goes on until the next `name ::=`.  Refused: a name without a rule or with two, tokens in <...>, whatever llama.cpp does
+not know."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def compile_gbnf(text: str, rules: Rules) -> int:
     identity = hashlib.sha256(b"gbnf\0" + text.encode()).hexdigest()
     node = emit(cfg, "root", rules, identity)
     if node is None:
-        fail("no text at all can be completed from rule 'root'", text, parser.defined["root"])
+        fail("no text at all of reasonable length can be completed from rule 'root'", text, parser.defined["root"])
     return node
 
 
@@ -66,8 +67,8 @@ class _Parser:
     def parse(self) -> None:
         tokens = self._tokens()
         starts = [i for i in range(len(tokens) - 1) if tokens[i][0] == "name" and tokens[i + 1][0] == "defines"]
-        if tokens and starts[:1] != [0]:
-            fail("a rule is expected here", self._text, tokens[0][2], "write name ::= ...")
+        if starts[:1] != [0]:
+            fail("a rule is expected here", self._text, tokens[0][2] if tokens else 0, "write root ::= ...")
         for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
             _, name, offset = tokens[start]
             if name in self.defined:

@@ -44,7 +44,7 @@ def compile_lark(text: str, rules: Rules) -> int:
     except RecursionError:
         raise GrammarTooComplex("is nested too deeply", place="the grammar") from None
     if node is None:
-        fail(f"no text at all can be completed from rule {START!r}", text, mention(text, START))
+        fail(f"no text at all of reasonable length can be completed from rule {START!r}", text, mention(text, START))
     ignored = cfg.ignored
     return rules.sequence(rules.terminal(ignored), node)
 
@@ -53,22 +53,22 @@ def load(text: str) -> Grammar:
     """lark's loader on the text; whatever it has to say becomes an EbnfError."""
     check_characters(text)
     scan(text)
-    from lark import load_grammar
+    from lark.exceptions import GrammarError
 
     try:
         builder = _builder()
         builder.load_grammar(text, "<grammar>")
         return builder.build()
-    except (RecursionError, MemoryError):
+    except (GrammarTooComplex, RecursionError, MemoryError):
         raise
     except (
         Exception
     ) as error:  # lark's loader meets bad input with its own errors, but also with bare asserts and evals
         at = getattr(error, "pos_in_stream", None) or getattr(error.__context__, "pos_in_stream", None)
         message = str(error).split("\n", 1)[0]
-        name = re.search(r"['`(]([A-Za-z_]\w*)['`)]|: ([A-Za-z_]\w*)$", message)
+        name = re.search(r"['`(]([A-Za-z_][\w.]*)['`)]|: ([A-Za-z_]\w*)$", message)
         message = re.sub(r",? at line \d+,? column \d+.*", "", message).rstrip(": ") or f"{type(error).__name__}"
-        if isinstance(error, load_grammar.GrammarError) or at is not None:
+        if isinstance(error, GrammarError) or at is not None:
             message = message[:1].lower() + message[1:]
         else:
             message = f"lark cannot read it: {message}"
@@ -77,7 +77,9 @@ def load(text: str) -> Grammar:
 
 
 def _builder() -> GrammarBuilder:
-    from lark.load_grammar import GrammarBuilder, GrammarError
+    from lark import load_grammar
+    from lark.exceptions import GrammarError
+    from lark.load_grammar import GrammarBuilder
 
     class Builder(GrammarBuilder):
         def do_import(self, dotted_path: Any, base_path: Any, aliases: Any, base_mangle: Any = None) -> None:
@@ -86,6 +88,30 @@ def _builder() -> GrammarBuilder:
                 name = ".".join(dotted_path)
                 raise GrammarError(f"Cannot import from '{name}': only {', '.join(BUNDLED)} can be imported")
             super().do_import(dotted_path, None, aliases, base_mangle)
+
+        def load_grammar(self, grammar_text: str, grammar_name: str = "", mangle: Any = None) -> None:
+            """As the original, but what terminals mention is not put into them, which can take exponential time."""
+            read: Any = self  # lark's own methods have no types
+            tree = vars(load_grammar)["_parse_grammar"](grammar_text, grammar_name)
+            imports: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
+            for statement in tree.children:
+                if statement.data == "import":
+                    path, base_path, aliases = read._unpack_import(statement, "")
+                    imports.setdefault(path, (base_path, {}))[1].update(aliases)
+            for path, (base_path, aliases) in imports.items():
+                self.do_import(path, base_path, aliases)
+            for statement in tree.children:
+                if statement.data in ("term", "rule"):
+                    read._define(*read._unpack_definition(statement, None))
+                elif statement.data == "override":
+                    read._define(*read._unpack_definition(statement.children[0], None), override=True)
+                elif statement.data == "extend":
+                    read._extend(*read._unpack_definition(statement.children[0], None))
+                elif statement.data == "ignore":
+                    read._ignore(*statement.children)
+                elif statement.data == "declare":
+                    for symbol in statement.children:
+                        read._define(symbol.name, symbol.is_term, None)
 
     return Builder()
 
@@ -116,6 +142,10 @@ class _Reader:
             name, tree, arguments = self._waiting.popleft()
             cfg.expressions.budget.tick()
             cfg.bodies[name] = self._node(tree, arguments)
+        for name in cfg.references(*cfg.bodies.values()):
+            if name not in cfg.bodies:
+                hint = f"write {name}{{{', '.join(self._definitions[name][0])}}}"
+                fail(f"the template {name!r} is used without arguments", self._text, mention(self._text, name), hint)
         return cfg
 
     def _rule(self, name: str) -> int:
@@ -168,15 +198,12 @@ class _Reader:
         if symbol.is_term:
             return self._terminal(self._terminals.named(symbol.name))
         argument = arguments.get(symbol.name)
-        return self._checked(self._rule(symbol.name)) if argument is None else argument
+        return self._rule(symbol.name) if argument is None else argument
 
     def _use(self, name: str, given: tuple[int, ...], arguments: dict[str, int]) -> int:
         if name in arguments and self._cfg.kind[arguments[name]] == REFERENCE:
             name = self._cfg.parts[arguments[name]]
         return self._template(name, given)
-
-    def _checked(self, node: int) -> int:
-        return node
 
     def _terminal(self, expression: int) -> int:
         return self._cfg.terminal(self._cfg.expressions.concat(expression, self._cfg.ignored))

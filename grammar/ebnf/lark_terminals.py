@@ -3,7 +3,7 @@ r"""Lark's terminals -> expressions.
 A terminal is one regular expression, put together from its parts just as lark does it (so /a|b/ "c" is a|bc there and
 here), and read by our own parser.  Two things of lark's own that are not regular as they are written:
 
-- the inside of a string in its library, .*?(?<!\\)(\\\\)*?, whose look-behind only says that a quote must not be escaped;
+- the inside of a string in its library, .*?(?<!\\)(\\\\)*?, whose look-behind only says: no escaped quote;
 - a lazy repetition before a fixed end, as in /\/\*.*?\*\//: the terminal ends where that end stands first."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from .. import char_classes as chars
 from ..errors import GrammarTooComplex, RegexError
-from ..expressions import EMPTY, NOTHING, Expressions
+from ..expressions import ALL_BYTES, EMPTY, NOTHING, Expressions
 from ..regex import matching
 from ..regex_syntax import Anchor, Choice, Node, Repeat, Sequence_, parse
 from .text import MAX_REPEAT, fail, mention
@@ -21,9 +21,8 @@ from .text import MAX_REPEAT, fail, mention
 LONGEST_PATTERN = 100_000  # characters
 STRING_INSIDE = re.compile(r"""(?<!")(?<!')(?P<quote>["'`])\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quote)(?!["'])""")
 FIXED = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"
-LAZY = re.compile(
-    rf"(?:\(\?s:)?{FIXED}*(?:\.|\((?:\?:)?(?:\.\|\\n|\\n\|\.)\)|\[(?:\\.|[^\]\\])+\])[*+]\?{FIXED}+\)?", re.DOTALL
-)
+ANY_OF = r"(?:\.|\((?:\?:)?(?:\.\|(?:\\n|\n)|(?:\\n|\n)\|\.)\)|\[(?:\\.|[^\]\\])+\])"
+LAZY = re.compile(rf"{FIXED}*(?:\(\?[is]:)*{FIXED}*{ANY_OF}[*+]\?{FIXED}+\)*{FIXED}*", re.DOTALL)
 
 
 class Terminals:
@@ -34,6 +33,7 @@ class Terminals:
         self._trees = {name: tree for name, (tree, _priority) in definitions}
         self._write = chars.utf8_writer(expressions)
         self._patterns: dict[int, str] = {}  # by tree: trees share what they mention
+        self._open: set[int] = set()  # trees that a pattern is being made of
         self._compiled: dict[str, int] = {}
         self.patterns: dict[str, str] = {}  # name, or how it is written -> regular expression
 
@@ -62,7 +62,7 @@ class Terminals:
         if known is None:
             pattern = self.patterns[name] = self._pattern(tree, at)
             known = self._compiled[name] = self._expression(name, pattern, at)
-            if known == NOTHING and self._expressions.alphabet == chars.ALL:
+            if known == NOTHING and self._expressions.alphabet == ALL_BYTES:
                 fail(f"the terminal {name} matches no text at all", self._text, at)
             if known == EMPTY or self._expressions.nullable[known]:
                 hint = "let a rule be empty instead: (...)?"
@@ -85,7 +85,7 @@ class Terminals:
             result = expressions.both((result,), minus=longer)
         return result
 
-    # ---- trees -> regular expressions ---------------------------------------------------------------------------------
+    # ---- trees -> regular expressions -----------------------------------------------------------------------------
 
     def _pattern(self, tree: Any, at: int) -> str:
         known = self._patterns.get(id(tree))
@@ -95,6 +95,22 @@ class Terminals:
                 place = f"line {self._text.count(chr(10), 0, at) + 1}"
                 raise GrammarTooComplex(f"a terminal of more than {LONGEST_PATTERN:,} characters", place=place)
         return known
+
+    def _mentioned(self, symbol: Any, at: int) -> str:
+        """The pattern of a terminal that another one mentions."""
+        name = symbol.name
+        if not symbol.is_term:
+            fail(f"the rule {name!r} inside a terminal", self._text, at, "a terminal can mention terminals only")
+        tree = self._trees.get(name)
+        if tree is None:
+            fail(f"the terminal {name} is not defined", self._text, mention(self._text, name))
+        if id(tree) in self._open:
+            hint = "write it as a rule, in small letters"
+            fail(f"the terminal {name} mentions itself", self._text, mention(self._text, name), hint)
+        self._open.add(id(tree))
+        pattern = self._pattern(tree, at)
+        self._open.remove(id(tree))
+        return pattern
 
     def _join(self, tree: Any, at: int) -> str:
         kind, children = tree.data, tree.children
@@ -109,6 +125,8 @@ class Terminals:
             fail("-> inside a terminal", self._text, at, "only alternatives of rules have other names")
         if kind == "template_usage":
             fail("a template inside a terminal", self._text, at, "use it in a rule")
+        if kind == "value" and not hasattr(children[0], "data"):
+            return self._mentioned(children[0], at)
         parts = [self._pattern(child, at) for child in children if hasattr(child, "data")]
         if kind == "expansion":
             return "".join(parts)
@@ -129,11 +147,12 @@ class Terminals:
         return f"{{{least},{most}}}"
 
     def _literal_pattern(self, token: Any) -> str:
-        from lark.load_grammar import GrammarError, _literal_to_pattern
+        from lark import load_grammar
+        from lark.exceptions import GrammarError
 
         at = token.start_pos if self._text.startswith(token, token.start_pos or 0) else 0
         try:
-            pattern = _literal_to_pattern(token)
+            pattern: Any = vars(load_grammar)["_literal_to_pattern"](token)
         except (GrammarError, SyntaxError, ValueError) as error:
             self._fail(str(error), at)
         value = re.escape(pattern.value) if pattern.type == "str" else pattern.value
@@ -142,20 +161,20 @@ class Terminals:
             value = _without_comments(value)
         for flag in sorted(flags - set("xm")):  # m is about anchors, and those are refused
             value = f"(?{flag}:{value})"
-        return value
+        return str(value)
 
     def _fail(self, message: str, at: int) -> NoReturn:
         fail(message.split("\n", 1)[0][:1].lower() + message.split("\n", 1)[0][1:300], self._text, at)
 
 
 def _character(text: str, token: Any) -> str:
-    from lark.load_grammar import eval_escaping
+    from lark import load_grammar
 
     try:
-        character = eval_escaping(str(token)[1:-1])
+        character = str(vars(load_grammar)["eval_escaping"](str(token)[1:-1]))
     except Exception as error:  # lark evaluates the text as Python source
         fail(f"bad escape: {error}", text, token.start_pos or 0)
-    character = str(character).replace("\\\\", "\\")
+    character = character.replace("\\\\", "\\")
     if len(character) != 1:
         fail("a range goes from one character to another", text, token.start_pos or 0)
     return character

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..errors import GrammarTooComplex
 from ..expressions import EMPTY as EMPTY_EXPRESSION
 from ..expressions import INFINITE
 from .cfg import CHOICE, EMPTY, EMPTY_KIND, NEVER, REFERENCE, REPEAT, SEQUENCE, TERMINAL, Cfg, components
+
+MOST_NODES = 10_000  # that one cycle of rules may add: putting rules into each other can multiply them
 
 Parts = tuple[int, dict[str, int]]  # (texts that begin with none of the rules, rule -> what follows it)
 
@@ -23,11 +26,11 @@ Parts = tuple[int, dict[str, int]]  # (texts that begin with none of the rules, 
 def remove_left_recursion(cfg: Cfg, start: str) -> None:
     """`cfg` is trimmed before and after."""
     while True:
-        leading = {name: _leading(cfg, body) for name, body in cfg.bodies.items()}
+        first = {name: leading(cfg, body) for name, body in cfg.bodies.items()}
         cycles = [
             component
-            for component in components(cfg.bodies, leading.__getitem__)
-            if len(component) > 1 or component[0] in leading[component[0]]
+            for component in components(cfg.bodies, first.__getitem__)
+            if len(component) > 1 or component[0] in first[component[0]]
         ]
         if not cycles:
             break
@@ -53,8 +56,12 @@ def _uses(cfg: Cfg) -> dict[str, int]:
 def _break_cycle(cfg: Cfg, names: Sequence[str]) -> None:
     """No rule of `names` begins with a rule of them any more.  The last ones keep their shape best."""
     done: list[str] = []
+    before = len(cfg.kind)
     for name in names:
         for earlier in done:
+            if len(cfg.kind) - before > MOST_NODES:
+                message = f"{len(names)} rules begin with each other in too many ways"
+                raise GrammarTooComplex(message, place=f"rule {name}")
             rest, following = left_parts(cfg, cfg.bodies[name], {earlier})
             if earlier in following:
                 cfg.bodies[name] = cfg.choice((rest, cfg.sequence(cfg.bodies[earlier], following[earlier])))
@@ -98,7 +105,7 @@ def right_linear(cfg: Cfg, name: str) -> int | None:
 # ---- what a node begins and ends with ------------------------------------------------------------------------------
 
 
-def _leading(cfg: Cfg, node: int) -> list[str]:
+def leading(cfg: Cfg, node: int) -> list[str]:
     """The rules that a text of the node may begin with, nothing before them."""
     found = cfg.upwards((node,), {}, lambda n: _leading_children(cfg, n))
     names = (cfg.parts[n] for n in found if cfg.kind[n] == REFERENCE)
@@ -227,6 +234,6 @@ def node_without_empty(cfg: Cfg, root: int) -> int:
             known[n] = cfg.choice(known[member] for member in parts)
         else:
             body, _, most = parts
-            some = known[body] if body in known else body
+            some = known.get(body, body)
             known[n] = cfg.sequence(some, cfg.repeat(some, 0, fewer(most)))
     return known[root]
