@@ -18,7 +18,8 @@ from ..expressions import EMPTY as EMPTY_EXPRESSION
 from ..expressions import INFINITE
 from .cfg import CHOICE, EMPTY, EMPTY_KIND, NEVER, REFERENCE, REPEAT, SEQUENCE, TERMINAL, Cfg, components
 
-MOST_NODES = 10_000  # that one cycle of rules may add: putting rules into each other can multiply them
+# Putting the rules of a cycle into each other can multiply them: nodes that it may add, alternatives of one rule.
+MOST_NODES, MOST_WAYS = 10_000, 500
 
 Parts = tuple[int, dict[str, int]]  # (texts that begin with none of the rules, rule -> what follows it)
 
@@ -59,7 +60,7 @@ def _break_cycle(cfg: Cfg, names: Sequence[str]) -> None:
     before = len(cfg.kind)
     for name in names:
         for earlier in done:
-            if len(cfg.kind) - before > MOST_NODES:
+            if len(cfg.kind) - before > MOST_NODES or len(cfg.members(cfg.bodies[name])) > MOST_WAYS:
                 message = f"{len(names)} rules begin with each other in too many ways"
                 raise GrammarTooComplex(message, place=f"rule {name}")
             rest, following = left_parts(cfg, cfg.bodies[name], {earlier})
