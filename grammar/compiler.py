@@ -45,7 +45,10 @@ class Grammar:
         self.constraint, self.vocabulary = constraint, vocabulary
         self.everything = vocabulary.full_row  # `mask` returns this very object where all ids are allowed
         self._budget = Budget()
-        expressions = Expressions(self._budget, vocabulary.alphabet) if base is None else base.expressions.copied(self._budget)
+        if base is None:
+            expressions = Expressions(self._budget, vocabulary.alphabet)
+        else:
+            expressions = base.expressions.copied(self._budget)
         rules, node = _spelled(constraint, expressions)
         self._automaton = Pushdown(rules, base)
         self._masks = TokenMasks(self._automaton, vocabulary)

@@ -123,7 +123,7 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
 def _white_space(value: str | tuple[str, int]) -> object:
     if isinstance(value, str):
         return _one_of("white_space", value, ("bounded", "compact", "any"))
-    if len(value) == 2 and value[0] == "pretty" and isinstance(value[1], int) and 0 <= value[1] <= 16:
+    if tuple(value[:1]) == ("pretty",) and 0 <= value[1] <= 16:
         return ["pretty", value[1]]
     raise SchemaError(f'white_space is a name or ("pretty", 0 to 16), not {value!r}', pointer="#")
 

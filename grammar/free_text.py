@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import char_classes as chars
+from .char_writers import Utf8Writer
 from .expressions import NOTHING, Expressions
 
 
@@ -23,7 +24,7 @@ def up_to_first(expressions: Expressions, word: bytes, words: Iterable[bytes]) -
 
 
 def _text(expressions: Expressions) -> int:
-    return expressions.repeat(chars.utf8_writer(expressions)(chars.ALL), 0)
+    return expressions.repeat(Utf8Writer(expressions)(chars.ALL), 0)
 
 
 def _somewhere(expressions: Expressions, words: Iterable[bytes], after: int) -> int:

@@ -20,6 +20,7 @@ from .schema_shapes import (
     KINDS,
     NO_VALUE,
     TRUE,
+    UNSEEN,
     ArrayLimits,
     Claim,
     Conjunction,

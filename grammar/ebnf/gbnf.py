@@ -13,6 +13,7 @@ import re
 from typing import NoReturn
 
 from .. import char_classes as chars
+from ..char_writers import Utf8Writer
 from ..expressions import EMPTY as NO_TEXT
 from ..expressions import INFINITE
 from ..rules import Rules
@@ -59,7 +60,7 @@ class _Parser:
 
     def __init__(self, text: str, rules: Rules) -> None:
         self._text, self._expressions = text, rules.expressions
-        self._write = chars.utf8_writer(rules.expressions)
+        self._write = Utf8Writer(rules.expressions)
         self.cfg = Cfg(rules.expressions)
         self.defined: dict[str, int] = {}
         self.mentioned: dict[str, int] = {}

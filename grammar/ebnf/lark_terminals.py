@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from typing import Any, NoReturn
 
-from .. import char_classes as chars
+from ..char_writers import Utf8Writer
 from ..errors import GrammarTooComplex, RegexError
 from ..expressions import ALL_BYTES, EMPTY, NOTHING, Expressions
 from ..regex import matching
-from ..regex_syntax import Anchor, Choice, Node, Repeat, Sequence_, parse
+from ..regex_syntax import parse
+from ..regex_tree import Anchor, Choice, Node, Repeat, Sequence_
 from .text import MAX_REPEAT, fail, mention
 
 LONGEST_PATTERN = 100_000  # characters
@@ -31,7 +32,7 @@ class Terminals:
     def __init__(self, text: str, definitions: list[tuple[str, Any]], expressions: Expressions) -> None:
         self._text, self._expressions = text, expressions
         self._trees = {name: tree for name, (tree, _priority) in definitions}
-        self._write = chars.utf8_writer(expressions)
+        self._write = Utf8Writer(expressions)
         self._patterns: dict[int, str] = {}  # by tree: trees share what they mention
         self._open: set[int] = set()  # trees that a pattern is being made of
         self._compiled: dict[str, int] = {}

@@ -51,7 +51,7 @@ class Pushdown:
     """Memory and configurations of one store of rules."""
 
     def __init__(self, rules: Rules, base: Pushdown | None = None) -> None:
-        """base: an automaton over a store of expressions of which that of `rules` is a copy; its states are taken over."""
+        """base: an automaton whose store of expressions was copied for these rules; its states are taken over."""
         self.rules, self.expressions = rules, rules.expressions
         self.memory = _memory()
         self.table = self.memory.table
@@ -61,7 +61,7 @@ class Pushdown:
         self._positions, self._edges = 1, 0
         self._known: dict[bytes, Configuration] = {}
         self._texts: dict[int, bytes] = {}
-        self.states = States(self, None if base is None else base.states)
+        self.states: States = States(self, None if base is None else base.states)
 
     # ---- configurations -----------------------------------------------------------------------------------------
 

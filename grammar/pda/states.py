@@ -1,8 +1,8 @@
 """States of terminals: expressions numbered, their rows of `dfa_next` filled in when a loop asks for them.
 
-Here: what makes rows cheap.  A string of up to n characters has a state for each count, and each would have rows for the
-rare bytes too, beginnings of escapes and of longer characters: these entries are worked out one by one.  A text that is
-none of some words has the row of any text, but for the bytes with which a word goes on.
+Here: what makes rows cheap.  A string of up to n characters has a state for each count, each with entries for the rare
+bytes too, beginnings of escapes and of longer characters: these are worked out one by one.  A text that is none of some
+words has the row of any text, but for the bytes with which a word goes on.
 
 Used by automaton.py alone."""
 
