@@ -23,8 +23,6 @@ UInt8 = npt.NDArray[np.uint8]
 ACCEPTING, KNOWN, FINAL = 1, 2, 4  # dfa_flags; FINAL: nothing can follow
 LAST, QUIET = 1, 2  # lit_flags
 NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEED_ITEMS, NEED_VISITED, NEED_BYTE = range(9)
-    range(10)
-)
 (
     FRAMES,
     TEXTS,
