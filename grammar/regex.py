@@ -160,7 +160,7 @@ class _Encoder:
             e.both((left, word if wordly == node.negated else no_word))
             for left, wordly in zip(after, in_word, strict=True)
         ]
-        if node.negated and not chars.EMPTY_TEXT_IS_NO_BOUNDARY:
+        if node.negated and not node.in_empty:
             result[0] = e.both((result[0],), EMPTY)
         return tuple(result)
 
