@@ -226,7 +226,7 @@ class _Parser(CharacterReader):
         bounds = self._quantifier()
         if bounds is None:
             return item
-        if isinstance(item, Assertion):
+        if isinstance(item, Look) or (isinstance(item, Assertion) and self.pattern[start] != "("):
             self._fail("nothing to repeat", start)
         least, most, sign = bounds
         if self._take("?"):
