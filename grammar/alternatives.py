@@ -69,14 +69,20 @@ class Alternatives:
     def _without_held(self, items: set[int]) -> set[int]:
         """Items without those that `whole` (see Expressions.declare_whole) or `whole` and a rest hold: x whole rest."""
         e = self._e
-        for item in [i for i in items if e.head_and_tail(i)[0] in e.wholes]:
-            for other in [i for i in items if i != item and (e.kind[i] == CONCAT or item in e.wholes)]:
-                suffix = other
-                while suffix != item and e.kind[suffix] == CONCAT:
-                    suffix = e.parts[suffix][1]
-                if suffix == item:
-                    items.discard(other)
-        return items
+        holding = {item for item in items if e.head_and_tail(item)[0] in e.wholes}
+        if not holding:
+            return items
+        kept = set()
+        for item in items:
+            e.budget.tick()
+            suffix = item
+            while e.kind[suffix] == CONCAT:
+                suffix = e.parts[suffix][1]
+                if suffix in holding:
+                    break
+            else:
+                kept.add(item)
+        return kept
 
     def _factored(self, items: set[int], depth: int) -> tuple[set[int], dict[int, list[int]]]:
         """Items with equal heads joined (ab|ac = a(b|c)), then sets of bytes and repetitions before equal tails.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import GrammarTooComplex
-from .expressions import BYTES, LITERAL, NOTHING, RESIDUE, Expressions, Row, byte_set
+from .expressions import NOTHING, Expressions, Row, byte_set
 from .limits import TOTAL_STATES
 
 DEAD, START = 0, 1  # state numbers
@@ -137,11 +137,7 @@ _GRAPHIC = byte_set((0x21, 0x7E))
 
 def _byte_classes(expressions: Expressions) -> tuple[npt.NDArray[np.uint8], int]:
     """Bytes that are in the same sets of all expressions share a class; derivatives make no finer sets."""
-    sets = {1 << byte for e, kind in enumerate(expressions.kind) if kind == LITERAL for byte in expressions.parts[e]}
-    sets.update(expressions.parts[e] for e, kind in enumerate(expressions.kind) if kind == BYTES)
-    if RESIDUE in expressions.kind:
-        sets.update(1 << byte for byte in b".0123456789")
-    raw = b"".join(members.to_bytes(32, "little") for members in sorted(sets))
+    raw = b"".join(members.to_bytes(32, "little") for members in sorted(expressions.sets_of_bytes()))
     bits = np.unpackbits(np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32), axis=1, bitorder="little")  # [sets, 256]
     numbers: dict[bytes, int] = {}
     classes = np.empty(256, dtype=np.uint8)

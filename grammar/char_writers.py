@@ -53,11 +53,10 @@ class JsonWriter:
     def __call__(self, ranges: Ranges) -> int:
         known = self._known.get(ranges)
         if known is None:
-            escaped = [
-                self._e.literal(spelled.encode()) for c, spelled in _ESCAPED.items() if chars.contains(ranges, c)
-            ]
+            spelled = [text.encode() for c, text in _ESCAPED.items() if chars.contains(ranges, c)]
+            escaped = _alternative_of_sequences(self._e, [[1 << byte for byte in text] for text in spelled])
             plain = self._utf8(chars.intersection(ranges, _PLAIN))
-            known = self._known[ranges] = self._e.alternative((plain, *escaped)) if escaped else plain
+            known = self._known[ranges] = self._e.alternative((plain, escaped))
         return known
 
     def text(self, text: str) -> int:

@@ -27,7 +27,9 @@ class RegexError(GrammarError):
     def __init__(self, message: str, *, pattern: str, offset: int, hint: str = "") -> None:
         self.message, self.pattern, self.offset, self.hint = message, pattern, offset, hint
         first = max(0, offset - CARET_WIDTH // 2)
-        shown = pattern[first : first + CARET_WIDTH].translate(dict.fromkeys(range(32), 65533))
+        shown = pattern[first : first + CARET_WIDTH].translate(
+            dict.fromkeys((*range(32), *range(0xD800, 0xE000)), 65533)
+        )
         caret = " " * (offset - first) + "^"
         text = f"{message} at offset {offset}\n    {shown}\n    {caret}"
         super().__init__(f"{text}   {hint}" if hint else text)

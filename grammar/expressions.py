@@ -25,6 +25,7 @@ from .kinds import (
     ALTERNATIVE,
     BOTH,
     BYTES,
+    CHARACTER,
     CONCAT,
     EMPTY,
     EMPTY_KIND,
@@ -42,8 +43,7 @@ from .plain_levels import PlainLevels
 from .word_lists import WordList
 
 __all__ = [
-    "ALL_BYTES", "ALTERNATIVE", "BYTES", "CONCAT", "EMPTY", "INFINITE", "LITERAL", "NOTHING", "REPEAT", "RESIDUE",
-    "Expressions", "Row", "byte_set",
+    "ALL_BYTES", "ALTERNATIVE", "CONCAT", "EMPTY", "INFINITE", "NOTHING", "REPEAT", "Expressions", "Row", "byte_set",
 ]  # fmt: skip
 
 LITERAL_CHUNK = 32  # bytes: a derivative copies the rest of its literal, so literals are kept short
@@ -196,6 +196,10 @@ class Expressions:
         `e` repeats one character out of all.  Then `e` adds nothing to an intersection, and in e|xe only e is left."""
         self.wholes.add(e)
 
+    def characters(self, character: int, least: int, most: int) -> int:
+        """`least` to `most` of one character out of all; only as a part of `both`, beside texts of such characters."""
+        return self.repeat(self._intern(CHARACTER, character), least, most)
+
     def residue(self, modulus: int, places: int) -> int:
         """Digits (one point among them allowed) whose value * 10**places is a whole multiple of `modulus`.
 
@@ -240,6 +244,18 @@ class Expressions:
             row = self._rows[e] = self._derive(e)
         return row
 
+    def sets_of_bytes(self) -> set[int]:
+        """Sets of which every set in a row of what has been built so far, or of its derivatives, is made."""
+        sets = {1 << byte for words in self._word_lists for byte in words.bytes_used}
+        for kind, parts in zip(self.kind, self.parts, strict=True):
+            if kind == BYTES:
+                sets.add(parts)
+            elif kind == LITERAL:
+                sets.update(1 << byte for byte in parts)
+            elif kind == RESIDUE:
+                sets.update(1 << byte for byte in b".0123456789")
+        return sets
+
     def plain_level(self, e: int) -> int:
         """A number m such that every sequence of up to m plain characters (plain_levels.py) leaves something of `e`."""
         return self._plain_levels.level(e)
@@ -268,6 +284,9 @@ class Expressions:
             return self._joined([(members, self.concat(left, again)) for members, left in self.derivatives(body)])
         if kind == BOTH:
             return self._joined(self._intersections.derivatives(e))
+        if kind == CHARACTER:  # what is left of a character is known for that, too
+            row = self.derivatives(parts)
+            return tuple((s, left if left == EMPTY else self._intern(CHARACTER, left)) for s, left in row)
         if kind == WORDS:
             number, first, last, depth = parts
             branches = self._word_lists[number].branches(first, last, depth)
@@ -319,7 +338,11 @@ class Expressions:
         kind = self.kind[head]
         if kind in (LITERAL, REPEAT):
             second, rest = self.parts[tail] if self.kind[tail] == CONCAT else (tail, EMPTY)
-            if self.kind[second] == kind:
+            if kind == REPEAT and second in self.wholes:
+                body, least, most = self.parts[head]
+                if least < most:  # what is more than the least, `second` takes
+                    return self.concat(self.repeat(body, least, least), tail)
+            elif self.kind[second] == kind:
                 a, b = self.parts[head], self.parts[second]
                 if kind == LITERAL:
                     if len(a) + len(b) <= LITERAL_CHUNK:
@@ -386,6 +409,8 @@ class Expressions:
             return least == 0 or nullable[body], min(INFINITE, least * shortest[body])
         if kind == BOTH:
             return self._intersections.attributes(*parts)
+        if kind == CHARACTER:
+            return nullable[parts], shortest[parts]
         if kind == WORDS:
             number, first, last, depth = parts
             words = self._word_lists[number]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .byte_sets import Row
-from .kinds import BOTH, EMPTY, INFINITE, NOTHING
+from .kinds import BOTH, CHARACTER, EMPTY, INFINITE, NOTHING, REPEAT
 
 if TYPE_CHECKING:
     from .expressions import Expressions
@@ -46,9 +46,23 @@ class Intersections:
         bound = store.shortest[e]
         exact = store.nullable[e] or bound >= INFINITE
         # All that is taken away is longer than a shortest member.
-        exact = exact or (len(items) == 1 and minus not in self._unresolved and store.shortest[minus] > bound)
+        exact = exact or (len(items) == 1 and store.shortest[minus] > bound)
+        exact = exact or (len(items) == 2 and minus == NOTHING and self._is_bound(*items))
         if not exact:
             self._unresolved.add(e)
+
+    def _is_bound(self, a: int, b: int) -> bool:
+        """Whether one part only bounds the number of characters, and shortest members of the other are well below."""
+        store = self._e
+        for bound, other in ((a, b), (b, a)):
+            head, tail = store.head_and_tail(bound)
+            if store.kind[head] == CHARACTER and tail != EMPTY:
+                head, tail = store.head_and_tail(tail)
+            if store.kind[head] == REPEAT and tail == EMPTY:
+                body, least, most = store.parts[head]
+                if store.kind[body] == CHARACTER and least == 0 and store.shortest[other] <= most:
+                    return True
+        return False
 
     def _unresolved_both(self, items: Iterable[int], minus: int) -> int:
         flat: set[int] = set()

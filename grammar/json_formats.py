@@ -2,8 +2,8 @@ r"""Formats of JSON Schema as patterns (python dialect, the whole string).
 
 A format is a subset of what its standard has, never more: where a standard admits rare forms, one plain form is
 enforced, which every validator admits.  Left out are lower-case t and z, leap seconds and the year 0000 in times;
-comments in e-mail addresses; labels xn--... and names of over 8 long labels in host names; a host's zone in URIs; and
-of internationalised names those with characters that are valid only next to certain others.
+comments in e-mail addresses; in host names labels xn--..., and more than 7 labels or long ones after the second; a
+host's zone in URIs; and in internationalised names characters that are valid only next to certain others.
 A format that is not listed says nothing about which strings are valid, as the standard has it."""
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _label(longest: int) -> str:
     return rf"{end}(?:{any_}?{end}|{third})?"
 
 
-# Up to 253 characters in all (RFC 1035): 3 * 64 - 1 or 8 * 31 - 1.
-_HOSTNAME = rf"(?:{_label(63)}(?:\.{_label(63)}){{0,2}}|{_label(30)}(?:\.{_label(30)}){{3,7}})"
+# Up to 253 characters in all (RFC 1035): 63 + 64 + 5 * 25.
+_HOSTNAME = rf"(?:{_label(63)}(?:\.{_label(63)}(?:\.{_label(24)}){{0,5}})?)"
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
 _ADDRESS_LITERAL = rf"\[(?:{_IPV4}|IPv6:{_IPV6})\]"

@@ -79,6 +79,8 @@ class StringWriter:
         return min(found, cap)
 
     def _written(self, limits: StringLimits, canonical: bool) -> int:
+        if limits.least > limits.most:
+            return NOTHING
         e = self._e
         body = self._body(limits) if canonical else e.repeat(self._any(chars.ALL), limits.least, limits.most)
         quoted = e.sequence(self._quote, body, self._quote)
@@ -86,12 +88,12 @@ class StringWriter:
 
     def _body(self, limits: StringLimits) -> int:
         """Texts within the limits, those that are excluded not yet left out, in their canonical spelling."""
-        if limits.least > limits.most:
-            return NOTHING
         least, most = limits.least, limits.most
         parts, without = [], []
         for pattern, pointer in limits.patterns:
             node = self._parse(pattern, "ecma", pointer)
+            if regex.character_lengths(node)[0] > most:
+                return NOTHING
             between = regex.between_anchors(node)
             if between is not None:
                 node = between
@@ -118,7 +120,8 @@ class StringWriter:
         for name, pointer in limits.not_formats:
             without.append(self._outside_format(name, pointer))
         if (least, most) != (0, INFINITE) or not parts:
-            parts.append(self._e.repeat(self._canonical(chars.ALL), least, most))
+            every = self._canonical(chars.ALL)
+            parts.append(self._e.characters(every, least, most) if parts else self._e.repeat(every, least, most))
         return self._e.both(parts, self._e.alternative(without))
 
     def _outside_format(self, name: str, pointer: str) -> int:

@@ -233,6 +233,8 @@ def _value_of(tp: Any, data: Any, path: str) -> Any:
     if _is_pydantic(tp):
         return tp.model_validate_json(json.dumps(data))
     if tp in (bool, int, str):
+        if tp is int and type(data) is float and data.is_integer():
+            return int(data)  # 1.0 is an integer in JSON Schema
         if type(data) is not tp:
             raise _wrong(tp, data, path)
         return data

@@ -45,10 +45,9 @@ class CharacterReader:
         return chars.ignoring_case(ranges, self.flags.ascii) if self.flags.ignore_case else ranges
 
     def _single(self, code: int, start: int) -> Ranges:
-        ranges = chars.normalised([(code, code)])
-        if not ranges:
+        if 0xD800 <= code <= 0xDFFF:
             self._fail("a surrogate is no character", start)
-        return ranges
+        return ((code, code),)
 
     def _class(self, start: int) -> Ranges:
         """[...]; `at` is after the bracket."""

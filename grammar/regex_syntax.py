@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import re
 
+from .char_classes import EMPTY_TEXT_IS_NO_BOUNDARY
 from .expressions import INFINITE
 from .regex_characters import CharacterReader, Dialect, Flags
-from .regex_tree import Anchor, Boundary, Chars, Choice, Look, Node, Repeat, Sequence_
+from .regex_tree import Anchor, Assertion, Boundary, Chars, Choice, Look, Node, Repeat, Sequence_
 
 MAX_NESTING = 100  # groups within groups
 MAX_REPEAT = 1_000_000
+MAX_ASSERTIONS = 500
 
 _COUNTS = re.compile(r"\{(?P<low>\d*)(?P<comma>,?)(?P<high>\d*)\}", re.ASCII)
+_ORDINARY = re.compile(r"[^\\^$.|?*+()\[\]{}\ud800-\udfff]+(?![*+?{(])")
 _LOOKS = (("?=", False, False), ("?!", False, True), ("?<=", True, False), ("?<!", True, True))
 _REFUSED = (
     ("=", "lookahead"), ("!", "negative lookahead"), ("<=", "lookbehind"), ("<!", "negative lookbehind"),
@@ -39,6 +42,7 @@ class _Parser(CharacterReader):
         super().__init__(pattern, dialect)
         self.depth = 0
         self.names: set[str] = set()
+        self.assertions_left = MAX_ASSERTIONS
 
     def parse(self) -> Node:
         if self.dialect == "python" and self.pattern.startswith("(?"):
@@ -60,12 +64,28 @@ class _Parser(CharacterReader):
         items: list[Node] = []
         self._skip_ignored()
         while self.at < len(self.pattern) and self.pattern[self.at] not in "|)":
+            if not self.flags.verbose:
+                items += self._ordinary()
             start = self.at
+            if start == len(self.pattern) or self.pattern[start] in "|)":
+                break
             item = self._item()
             self._skip_ignored()
+            if isinstance(item, Assertion):
+                self.assertions_left -= 1
+                if self.assertions_left < 0:
+                    self._fail(f"more than {MAX_ASSERTIONS} assertions", start)
             items.append(self._repeated(item, start))
             self._skip_ignored()
         return items[0] if len(items) == 1 else Sequence_(tuple(items))
+
+    def _ordinary(self) -> list[Chars]:
+        """Characters that stand for themselves and that nothing repeats."""
+        run = _ORDINARY.match(self.pattern, self.at)
+        if run is None:
+            return []
+        self.at = run.end()
+        return [Chars(self._cased(((ord(c), ord(c)),))) for c in run[0]]
 
     def _skip_ignored(self) -> None:
         """Comments, and under the flag x white space."""
@@ -108,7 +128,7 @@ class _Parser(CharacterReader):
         if letter in "dDsSwW":
             return Chars(self._cased(self._shorthand(letter)))
         if letter in "bB":
-            return Boundary(self._word(), letter == "B", start)
+            return Boundary(self._word(), letter == "B", start, self.dialect == "ecma" or EMPTY_TEXT_IS_NO_BOUNDARY)
         if letter in "pP":
             return Chars(self._cased(self._property(letter == "P", start)))
         if self.dialect == "python" and letter in "AZ":
@@ -206,7 +226,7 @@ class _Parser(CharacterReader):
         bounds = self._quantifier()
         if bounds is None:
             return item
-        if isinstance(item, (Anchor, Boundary, Look)):
+        if isinstance(item, Look) or (isinstance(item, Assertion) and self.pattern[start] != "("):
             self._fail("nothing to repeat", start)
         least, most, sign = bounds
         if self._take("?"):

@@ -24,6 +24,7 @@ class WordList:
 
     def __init__(self, words: Iterable[bytes]) -> None:
         self.words = sorted(words)
+        self.bytes_used = frozenset(b"".join(self.words))
         self._lengths = np.fromiter(map(len, self.words), dtype=np.int64, count=len(self.words))
 
     def ends(self, first: int, depth: int) -> bool:
