@@ -1,9 +1,8 @@
 """Numbers as expressions over their digits: ranges, multiples, integers.  What may be asked of them: number_limits.py.
 
-Where only the sign or being an integer is asked for, a number is written in any way that JSON has, with two exceptions:
-an integer with an exponent has no other decimals than zeros, and an exponent of up to two digits that is not negative;
-a number that must not be zero has an exponent of up to two digits (1e-999 is read as zero).  Otherwise a number is
-written in plain decimals, without an exponent: a declared narrowing.  1.0 is an integer.
+Where at most the sign is asked for, a number is written in any way that JSON has; if it must not be zero, its exponent
+has up to two digits (1e-999 is read as zero).  Otherwise, and for integers, there are declared narrowings: plain
+decimals without an exponent, and an integer has no other decimals than zeros (1.0 is one).
 Canonical: exactly one spelling per value, without exponent, trailing zeros and -0."""
 
 from __future__ import annotations
@@ -72,11 +71,10 @@ class NumberWriter:
     def _by_sign(self, limits: NumberLimits) -> int:
         e = self._e
         with_zero = not (limits.low == 0 and limits.low_open) and not (limits.high == 0 and limits.high_open)
-        digits = e.repeat(self._digit, 1, INFINITE if with_zero and not limits.whole else 2)  # 1e-999 is read as zero
-        signs = b"+" if limits.whole else b"+-"
-        sign = e.optional(e.bytes_in(byte_set(*((s, s) for s in signs))))
+        digits = e.repeat(self._digit, 1, INFINITE if with_zero else 2)
+        sign = e.optional(e.bytes_in(1 << ord("+") | 1 << ord("-")))
         exponent = e.optional(e.sequence(e.bytes_in(1 << ord("e") | 1 << ord("E")), sign, digits))
-        mantissa = e.concat(self._whole, e.optional(self._no_fraction if limits.whole else self._fraction))
+        mantissa = e.concat(self._whole, e.optional(self._fraction))
         zero = e.concat(e.literal(b"0"), e.optional(self._no_fraction))
         if not with_zero:
             mantissa = e.both((mantissa,), zero)

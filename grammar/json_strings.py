@@ -79,6 +79,8 @@ class StringWriter:
         return min(found, cap)
 
     def _written(self, limits: StringLimits, canonical: bool) -> int:
+        if limits.least > limits.most:
+            return NOTHING
         e = self._e
         body = self._body(limits) if canonical else e.repeat(self._any(chars.ALL), limits.least, limits.most)
         quoted = e.sequence(self._quote, body, self._quote)
@@ -86,8 +88,6 @@ class StringWriter:
 
     def _body(self, limits: StringLimits) -> int:
         """Texts within the limits, those that are excluded not yet left out, in their canonical spelling."""
-        if limits.least > limits.most:
-            return NOTHING
         least, most = limits.least, limits.most
         parts, without = [], []
         for pattern, pointer in limits.patterns:

@@ -132,9 +132,9 @@ class NumberLimits:
 
     @property
     def only_sign(self) -> bool:
-        """Whether at most the sign and being whole is asked for, so that exponents are of no matter."""
-        plain = self.low in (None, 0) and self.high in (None, 0) and self.whole is not False
-        return plain and replace(self, low=None, high=None, low_open=False, high_open=False, whole=None) == ANY_NUMBER
+        """Whether at most the sign is asked for, so that exponents are of no matter."""
+        plain = self.low in (None, 0) and self.high in (None, 0)
+        return plain and replace(self, low=None, high=None, low_open=False, high_open=False) == ANY_NUMBER
 
     def few_values(self, most: int) -> list[Fraction] | None:
         """All values, in order, if they are no more than `most` or so."""

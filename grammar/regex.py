@@ -12,6 +12,7 @@ from .char_classes import Ranges
 from .char_writers import Utf8Writer, Writer
 from .errors import RegexError
 from .expressions import EMPTY, INFINITE, NOTHING, Expressions
+from .regex_cycles import Cycles
 from .regex_syntax import parse
 from .regex_tree import Anchor, Assertion, Boundary, Chars, Choice, Look, Node, Repeat, Sequence_, first_assertion
 
@@ -24,7 +25,7 @@ _ANYTHING = Repeat(Chars(chars.ALL), 0, INFINITE)
 
 def matching(node: Node, pattern: str, expressions: Expressions, write: Writer, *, search: bool = False) -> int:
     """The expression of the texts that `node` matches: as a whole, or (search) anywhere in them."""
-    encoder = _Encoder(node, pattern, expressions, write)
+    encoder = Encoder(node, pattern, expressions, write)
     if search:
         return encoder.follow(Sequence_((_ANYTHING, node)), encoder.everywhere(encoder.whole))[0]
     return encoder.follow(node, encoder.everywhere(EMPTY))[0]
@@ -69,13 +70,14 @@ def between_anchors(node: Node) -> Node | None:
     return middle[0] if len(middle) == 1 else Sequence_(tuple(middle))
 
 
-class _Encoder:
+class Encoder:
     """Writes one tree."""
 
     def __init__(self, node: Node, pattern: str, expressions: Expressions, write: Writer) -> None:
         self._pattern, self._e, self._write = pattern, expressions, write
+        self.expressions = expressions
         self._assertions: dict[int, Assertion | None] = {}
-        self._plain: dict[int, int] = {}
+        self._known: dict[int, int] = {}
         self._rounds_left = MAX_UNROLLED
         self.whole = expressions.repeat(write(chars.ALL), 0)
         expressions.declare_whole(self.whole)
@@ -86,6 +88,10 @@ class _Encoder:
             self.classes = [piece for piece in pieces if piece]
         self._nodes: list[Node] = []  # kept alive: what is remembered goes by identity
 
+    def starting(self, ranges: Ranges) -> int:
+        """All texts that begin with one of the characters."""
+        return self._e.concat(self._write(ranges), self.whole)
+
     def everywhere(self, e: int) -> After:
         return (e,) * (1 + len(self.classes))
 
@@ -93,13 +99,13 @@ class _Encoder:
 
     def follow(self, node: Node, after: After) -> After:
         """`node` and then `after`, in each context."""
-        if self._assertion(node) is None:
-            return self._plain_then(node, after)
+        if self.assertion(node) is None:
+            return self._then(node, after)
         e = self._e
         if isinstance(node, Sequence_):
             run: list[Node] = []
             for item in reversed(node.items):
-                if self._assertion(item) is None:
+                if self.assertion(item) is None:
                     run.append(item)
                     continue
                 after = self.follow(item, self._run_then(run, after))
@@ -119,8 +125,12 @@ class _Encoder:
 
     def _repeat(self, node: Repeat, after: After) -> After:
         """A repetition that holds assertions, round by round."""
-        assertion = self._assertion(node.item)
+        assertion = self.assertion(node.item)
         assert assertion is not None
+        if node.most >= INFINITE:
+            cycle = Cycles(self).repeat(node, after)
+            if cycle is not None:
+                return cycle
         self._rounds_left -= node.most
         if self._rounds_left < 0:
             raise RegexError(
@@ -138,13 +148,13 @@ class _Encoder:
         return result
 
     def _anchor(self, node: Anchor, after: After) -> After:
-        e, line_end = self._e, self._write(node.line_ends)
+        e = self._e
         if node.at_start:
             passed = [node.lines and chars.within(c, node.line_ends) for c in self.classes]
             return (after[0], *(left if ok else NOTHING for left, ok in zip(after[1:], passed, strict=True)))
         ends = [EMPTY]
         if node.lines:
-            ends.append(e.concat(line_end, self.whole))
+            ends.append(self.starting(node.line_ends))
         elif node.before_newline:
             ends.append(self._write(chars.of_text("\n")))
         end = e.alternative(ends)
@@ -152,15 +162,14 @@ class _Encoder:
 
     def _boundary(self, node: Boundary, after: After) -> After:
         e = self._e
-        word = e.concat(self._write(node.word), self.whole)
-        other = e.concat(self._write(chars.complement(node.word)), self.whole)
+        word, other = self.starting(node.word), self.starting(chars.complement(node.word))
         no_word = e.alternative((EMPTY, other))
         in_word = [False, *(chars.within(c, node.word) for c in self.classes)]
         result = [
             e.both((left, word if wordly == node.negated else no_word))
             for left, wordly in zip(after, in_word, strict=True)
         ]
-        if node.negated and not chars.EMPTY_TEXT_IS_NO_BOUNDARY:
+        if node.negated and not node.in_empty:
             result[0] = e.both((result[0],), EMPTY)
         return tuple(result)
 
@@ -185,22 +194,22 @@ class _Encoder:
             return after
         node = backwards[0] if len(backwards) == 1 else Sequence_(tuple(reversed(backwards)))
         self._nodes.append(node)
-        return self._plain_then(node, after)
+        return self._then(node, after)
 
-    def _plain_then(self, node: Node, after: After) -> After:
+    def _then(self, node: Node, after: After) -> After:
         e = self._e
         if after.count(after[0]) == len(after):
-            return self.everywhere(e.concat(self._encode(node), after[0]))
-        endings = self._endings(node)
+            return self.everywhere(e.concat(self.plain(node), after[0]))
+        endings = self.endings(node)
         some = [e.concat(ending, left) for ending, left in zip(endings, after[1:], strict=True)]
-        if not e.nullable[self._encode(node)]:
+        if not e.nullable[self.plain(node)]:
             return self.everywhere(e.alternative(some))
         return tuple(e.alternative((*some, left)) for left in after)
 
-    def _encode(self, node: Node) -> int:
-        known = self._plain.get(id(node))
+    def plain(self, node: Node) -> int:
+        known = self._known.get(id(node))
         if known is None:
-            known = self._plain[id(node)] = self._encode_new(node)
+            known = self._known[id(node)] = self._encode_new(node)
         return known
 
     def _encode_new(self, node: Node) -> int:
@@ -208,10 +217,10 @@ class _Encoder:
         if isinstance(node, Chars):
             return self._write(node.ranges)
         if isinstance(node, Repeat):
-            return e.repeat(self._encode(node.item), node.least, node.most)
+            return e.repeat(self.plain(node.item), node.least, node.most)
         assert isinstance(node, (Choice, Sequence_))
         if isinstance(node, Choice):
-            return e.alternative([self._encode(item) for item in node.items])
+            return e.alternative([self.plain(item) for item in node.items])
         result, text = EMPTY, list[str]()
         for item in (*reversed(node.items), None):
             if isinstance(item, Chars) and len(item.ranges) == 1 and item.ranges[0][0] == item.ranges[0][1]:
@@ -221,35 +230,35 @@ class _Encoder:
                 result = e.concat(self._write.text("".join(reversed(text))), result)
                 text = []
             if item is not None:
-                result = e.concat(self._encode(item), result)
+                result = e.concat(self.plain(item), result)
         return result
 
-    def _endings(self, node: Node) -> list[int]:
+    def endings(self, node: Node) -> list[int]:
         """By class of their last character: the texts of `node`, the empty one left out."""
         e = self._e
         if isinstance(node, Chars):
             return [self._write(chars.intersection(node.ranges, c)) for c in self.classes]
         if isinstance(node, Choice):
-            return [e.alternative(options) for options in zip(*map(self._endings, node.items), strict=True)]
+            return [e.alternative(options) for options in zip(*map(self.endings, node.items), strict=True)]
         if isinstance(node, Repeat):
             if node.most == 0:
                 return [NOTHING] * len(self.classes)
             most = node.most if node.most >= INFINITE else node.most - 1
-            before = e.repeat(self._encode(node.item), max(0, node.least - 1), most)
-            return [e.concat(before, ending) for ending in self._endings(node.item)]
+            before = e.repeat(self.plain(node.item), max(0, node.least - 1), most)
+            return [e.concat(before, ending) for ending in self.endings(node.item)]
         assert isinstance(node, Sequence_)
         found: list[list[int]] = [[] for _ in self.classes]
         for i in range(len(node.items) - 1, -1, -1):
             before_node = Sequence_(node.items[:i])
             self._nodes.append(before_node)
-            before = self._encode(before_node)
-            for options, ending in zip(found, self._endings(node.items[i]), strict=True):
+            before = self.plain(before_node)
+            for options, ending in zip(found, self.endings(node.items[i]), strict=True):
                 options.append(e.concat(before, ending))
-            if not e.nullable[self._encode(node.items[i])]:
+            if not e.nullable[self.plain(node.items[i])]:
                 break
         return [e.alternative(options) for options in found]
 
-    def _assertion(self, node: Node) -> Assertion | None:
+    def assertion(self, node: Node) -> Assertion | None:
         if id(node) not in self._assertions:
             self._assertions[id(node)] = first_assertion(node)
         return self._assertions[id(node)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+from .char_classes import EMPTY_TEXT_IS_NO_BOUNDARY
 from .expressions import INFINITE
 from .regex_characters import CharacterReader, Dialect, Flags
 from .regex_tree import Anchor, Assertion, Boundary, Chars, Choice, Look, Node, Repeat, Sequence_
@@ -127,7 +128,7 @@ class _Parser(CharacterReader):
         if letter in "dDsSwW":
             return Chars(self._cased(self._shorthand(letter)))
         if letter in "bB":
-            return Boundary(self._word(), letter == "B", start)
+            return Boundary(self._word(), letter == "B", start, self.dialect == "ecma" or EMPTY_TEXT_IS_NO_BOUNDARY)
         if letter in "pP":
             return Chars(self._cased(self._property(letter == "P", start)))
         if self.dialect == "python" and letter in "AZ":
@@ -225,7 +226,7 @@ class _Parser(CharacterReader):
         bounds = self._quantifier()
         if bounds is None:
             return item
-        if isinstance(item, Assertion):
+        if isinstance(item, Look) or (isinstance(item, Assertion) and self.pattern[start] != "("):
             self._fail("nothing to repeat", start)
         least, most, sign = bounds
         if self._take("?"):

@@ -44,11 +44,12 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Boundary:
-    r"""\b: one side is a character of `word`, the other is none.   negated: \B"""
+    r"""\b: one side is a character of `word`, the other is none.   negated: \B; in_empty: an empty text has \B, too"""
 
     word: Ranges
     negated: bool
     offset: int
+    in_empty: bool
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ Nothing is ever fetched.  Not here: what keywords mean."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from .errors import GrammarTooComplex, SchemaError
 from .json_keywords import ANNOTATIONS, SUBSCHEMA, SUBSCHEMA_LIST, SUBSCHEMA_MAP
+from .json_metaschemas import METASCHEMAS
 from .schema_shapes import FALSE, TRUE, Conjunction, Located, join
 
 MAX_NESTING = 300  # levels of schemas in schemas
@@ -45,7 +47,9 @@ class Document:
         self._interned: dict[tuple[int, tuple[Resource, ...]], Located] = {}
         self._kept: list[Any] = []  # made here, and alive for as long as their id() stands for them
         self._targets: dict[tuple[Located, str], Located] = {}
-        self._is_dynamic = "$dynamicRef" in text or "$recursiveRef" in text or bool(registry)
+        # Two of the standard's own schemas, referred to by more than $schema, have dynamic references too.
+        to_standard = text.count("json-schema.org/draft/20") > text.count('"$schema"')
+        self._is_dynamic = "$dynamicRef" in text or "$recursiveRef" in text or to_standard or bool(registry)
         default = LATEST if draft is None else draft
         self._fixed_draft = draft
         main = self._load("", root, "#", draft_of(root, default) if draft is None else draft, text)
@@ -164,8 +168,10 @@ class Document:
             return at.resource, unquote(reference[1:])
         uri, fragment = urldefrag(urljoin(at.resource.uri, reference))
         found = self._resources.get(uri)
-        if found is None and uri in self._registry:
-            schema = self._registry[uri]
+        schema = self._registry.get(uri)
+        if schema is None and uri in METASCHEMAS:
+            schema = json.loads(METASCHEMAS[uri])
+        if found is None and schema is not None:
             draft = self._fixed_draft if self._fixed_draft is not None else draft_of(schema, at.resource.draft)
             found = self._load(uri, schema, f"{uri}#", draft, None)
         if found is None:

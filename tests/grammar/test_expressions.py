@@ -190,6 +190,46 @@ def test_a_difference_leaves_out_exactly_what_is_taken_away() -> None:
     assert members(store, store.both((letters,), taken)) == set(WORDS) - {b"a", b"ab", b"bba", b""}
 
 
+@given(st.sets(st.binary(max_size=5).map(lambda raw: bytes(97 + b % 2 for b in raw)), max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_a_list_of_words_is_their_alternative_and_can_be_taken_away(words: set[bytes]) -> None:
+    store = Expressions(Budget())
+    assert members(store, store.words(words)) == words
+    letters = store.repeat(store.bytes_in(byte_set((97, 98))), 0, 4)
+    short = {word for word in WORDS if len(word) <= 4}
+    left = store.both((letters,), store.words(words))
+    assert members(store, left) == short - words
+    if short - words:
+        assert store.shortest[left] == min(map(len, short - words))
+
+
+def test_words_with_other_bytes_than_the_alphabet_has_are_left_out() -> None:
+    store = Expressions(Budget(), byte_set((97, 98)))
+    assert members(store, store.words((b"ab", b"ac", b"b"))) == {b"ab", b"b"}
+
+
+@given(TREES, st.integers(0, 3), st.integers(0, 4))
+@settings(max_examples=100, deadline=None)
+def test_a_bound_on_characters_is_an_intersection_like_others(tree: Any, least: int, more: int) -> None:
+    most = least + more
+    store = Expressions(Budget())
+    e, expected = build(store, tree)
+    letter = store.bytes_in(byte_set((97, 98)))
+    bounded = store.both((e, store.characters(letter, least, most)))
+    assert members(store, bounded) == {word for word in expected if least <= len(word) <= min(most, 6)}
+
+
+def test_what_all_texts_hold_adds_nothing() -> None:
+    store = Expressions(Budget())
+    a = store.literal(b"a")
+    whole = store.repeat(store.bytes_in(byte_set((97, 98))), 0)
+    store.declare_whole(whole)
+    assert store.both((whole, store.repeat(a, 2))) == store.repeat(a, 2)
+    assert store.both((a,), whole) == NOTHING
+    assert store.alternative((store.sequence(a, whole, a), store.concat(whole, a))) == store.concat(whole, a)
+    assert store.concat(store.repeat(a, 2, 5), whole) == store.concat(store.repeat(a, 2, 2), whole)
+
+
 @pytest.mark.parametrize(("modulus", "places"), [(7, 0), (3, 1), (25, 2), (1, 1)])
 def test_a_residue_counts_the_digits_value(modulus: int, places: int) -> None:
     store = Expressions(Budget())

@@ -88,10 +88,10 @@ def test_limits_that_are_not_empty_have_a_number(limits: NumberLimits) -> None:
     ("limits", "good", "bad"),
     [
         (NumberLimits(), "0 -0 1 -1.50 1e5 1E+5 1e-7 1e999 0.0", "01 +1 .5 1. 1e - 1.e5 NaN"),
-        (NumberLimits(whole=True), "0 -0 12 1.0 -3.00 1e2 1E+02 0e0 5.0e1", "1.5 1e-1 1.5e1 1e100 1. 01"),
+        (NumberLimits(whole=True), "0 -0 12 1.0 -3.00", "1.5 1e2 1. 01"),
         (NumberLimits(low=Fraction(0)), "0 -0 -0.0 1e5 2.5E-3 0.0001 -0e3", "-1 -0.1 -1e-5"),
         (NumberLimits(low=Fraction(0), low_open=True), "1e-5 0.001 3", "0 -0 0.00 0e5 -1 1e-999"),
-        (NumberLimits(high=Fraction(0), high_open=True, whole=True), "-1 -1.0 -2e3", "0 -0 1"),
+        (NumberLimits(high=Fraction(0), high_open=True, whole=True), "-1 -1.0", "0 -0 1 -0.0"),
         (NumberLimits(low=Fraction(-2), high=Fraction(2)), "-2 2 -2.0 0 -0 1.999", "-2.01 2.1 1e0"),
         (NumberLimits(multiples=(exact(0.01),)), "4.35 0 -4.35 4.350 10", "4.355 0.001 1e2"),
         (NumberLimits(multiples=(exact(1e-8),), whole=True), "12391239123 0 -5 7.0", "0.5"),

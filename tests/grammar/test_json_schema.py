@@ -683,3 +683,12 @@ def test_nullable_beside_a_type_admits_null() -> None:
 def test_formats_are_asserted_unless_the_option_says_no() -> None:
     assert not Language({"type": "string", "format": "date"}).accepts('"x"')
     assert Language({"type": "string", "format": "date"}, JsonOptions(assert_formats=False)).accepts('"x"')
+
+
+@pytest.mark.parametrize(
+    "draft", ["http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2020-12/schema"]
+)
+def test_the_schemas_of_the_standard_can_be_referred_to(draft: str) -> None:
+    language = Language({"$schema": draft, "$ref": draft})
+    assert language.accepts('{"items":{"minLength":2}}')
+    assert not language.accepts('{"items":{"minLength":-2}}')

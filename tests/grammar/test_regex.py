@@ -43,6 +43,13 @@ PATTERNS = [
     "[\\x00-\\x1f]", "é+", "[à-ü]", "日本|語", "[😀-😂]",
     "\\N{BULLET}", "\\U0001F600", "\\101", "\\0", "[\\0-\\7]", "a{", "a{x}", "{}", "a{1", "a{1,2,3}", "x{3,5}y", "}",
     "]", "a]",
+    "\\bab\\b", "a\\b", "a\\Bb", "\\w+\\b\\W?", "(\\bab?\\b ?){1,3}", "(\\ba\\b ?)+", "(?:\\b\\w+\\b\\W*)*",
+    "(?:a|\\Bb)*", "(?:(?:^|\\b)a ?)*b?",
+    "(?m)(?:^a\\n?)+", "(?:\\ba|b\\b|[ ,])+", "(?:\\B.)*", "(?:\\B.?)*", "(?:(?:\\ba)+ ?)+", "(?:a|\\b)b",
+    "\\b\\d+\\b.*",
+    "(?m)^a$", "(?m)a$\\n^b", "(?m)(^.$\\n?){2}", "(?m)^", "(?m)$\\n", "a$\\n?", "a$\\n",
+    "(?x) a  b # c", "(?x)a [ ] b\\ ", "a(?#x)b",
+    "(?x: a )b", "(?mi)^A$\\Z", "(?:^|,)a(?:,|$)", "(?:^a|b$)|c",
     "-?(0|[1-9]\\d*)(\\.\\d+)?", "(\\d{3}-)?\\d{3}-\\d{4}", "(yes|no|maybe)", "((a|b)c?){0,3}d",
     "(?:[01]\\d|2[0-3]):[0-5]\\d",
 ]  # fmt: skip
@@ -50,7 +57,8 @@ PATTERNS = [
 TEXTS = [
     "", "a", "b", "c", "d", "ab", "abc", "abb", "aabb", "abcd", "abbcd", "aa", "aaa", "aaaa", "aaaaa", "aaaaaa",
     "aaaaaaa", "abab", "ba", "bc", "ac", "A", "AB", "aB",
-    "1", "12", "٣", "_", " ", "\t", "\n", "a\n", "\na", "\xa0", "-", "]", "\\", "é", "É", "ß", "ẞ", "ſ", "s", "S",
+    "1", "12", "٣", "_", " ", "\t", "\n", "a\n", "\na", "\xa0", "-", "]", "\\",
+    "a b", "ab ab", "a\nb", "a\n\n", "b ", ",a,", " é", "a-", "é", "É", "ß", "ẞ", "ſ", "s", "S",
     "k", "K", "K", "ǅ", "ǆ", "İ", "i", "I", "ı", "µ", "μ",
     "日本", "語", "日", "😀", "😁", "😃", "•", ".*", "a|b", "Aé\n\t", "a{", "a{x}", "{}", "a{1", "}", "a]", "&", "\x00",
     "\x05", "\x1c", "0", "-1", "10.5", "01", "123-4567", "yes", "maybe",
@@ -66,7 +74,7 @@ def test_a_pattern_matches_what_re_fullmatch_matches(pattern: str) -> None:
         assert accepts(expressions, start, text.encode()) == (oracle.fullmatch(text) is not None), (pattern, text)
 
 
-ATOMS = st.sampled_from(["a", "b", "c", "é", ".", "[ab]", "[^a]", "\\d", "\\w", "[a-cé]", "1"])
+ATOMS = st.sampled_from(["a", "b", "c", "é", ".", "[ab]", "[^a]", "\\d", "\\w", "[a-cé]", "1", "\\b", "\\B", "(?:^)"])
 TREES = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
@@ -85,8 +93,13 @@ TREES = st.recursive(
 @example("(?:(?:a)*)*(?:(a|b))+", ["", "ab", "b"])
 @settings(max_examples=150, deadline=None)
 def test_random_patterns_match_what_re_fullmatch_matches(pattern: str, texts: list[str]) -> None:
-    expressions, start = compiled(pattern)
     oracle = re.compile(pattern)
+    try:
+        expressions, start = compiled(pattern)
+    except RegexError as error:
+        assert error.message == "matches no text at all"  # noqa: PT017
+        assert not any(map(oracle.fullmatch, texts))
+        return
     for text in texts:
         assert accepts(expressions, start, text.encode()) == (oracle.fullmatch(text) is not None), (pattern, text)
 
@@ -120,15 +133,82 @@ def test_ignoring_case_is_that_of_re_over_the_basic_plane(seed: str) -> None:
         assert accepts(expressions, start, chr(code).encode()) == (oracle.fullmatch(chr(code)) is not None), chr(code)
 
 
+def test_lookaround_of_schemas_is_what_re_search_finds() -> None:
+    for pattern in (
+        "^(?!foo)", "^(?!foo$)[a-z]+$", "(?=.*\\d)(?=.*[a-z])^[a-z\\d]{2,4}$", "a(?=b)", "a(?!b)", "(?<=a)b", "(?<!a)b",
+        "(?<![ab])b$", "^(?!.*aa).*$", "^(?:(?!ab).)$", "(?!^)a", "^((?!a)\\w){2}$", "^(?=a)(?!ab)",
+        "x(?!(a|b)c)", "\\b(?=a)",
+    ):  # fmt: skip
+        expressions = Expressions(Budget())
+        start = matching(parse(pattern, "ecma"), pattern, expressions, Utf8Writer(expressions), search=True)
+        for text in (
+            "",
+            "a",
+            "b",
+            "ab",
+            "ba",
+            "aab",
+            "foo",
+            "food",
+            "a1",
+            "1",
+            "aaa",
+            "bb",
+            "cb",
+            "xac",
+            "xc",
+            " a",
+            "b b",
+        ):
+            expected = re.search(pattern, text) is not None
+            assert accepts(expressions, start, text.encode()) == expected, (pattern, text)
+
+
+def test_properties_are_those_of_unicode() -> None:
+    for pattern, yes, no in (
+        ("\\p{L}+", "aßя日", "1-_"), ("\\pN", "1٣Ⅷ", "a"), ("\\P{Lu}", "a1", "AÉ"), ("[\\p{Greek}_]+", "αΩ_", "aя"),
+        ("\\p{Script=Cyrl}", "яЖ", "z"), ("[^\\p{Nd}]", "a", "1"), ("\\p{^L}", "1", "a"),
+        ("\\p{Uppercase_Letter}", "A", "a"),
+        ("\\p{IsHan}", "日", "ア"), ("\\p{gc=Sc}", "€$", "e"), ("(?i)\\p{Lu}", "aA", "1"), ("\\p{Emoji}", "😀", "a"),
+        ("\\p{Alphabetic}", "aा", "1"), ("\\p{White_Space}", " \u2003", "\x1c"),
+    ):  # fmt: skip
+        expressions, start = compiled(pattern)
+        for text, expected in (*((c, True) for c in yes), *((c, False) for c in no)):
+            assert accepts(expressions, start, text.encode()) == expected, (pattern, text)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a{1,1000}){1,1000}", "((((a*)*)*)*)*", "\0+", '[^"]{10,500}', ".{0,1000}", "\\w{100}", "[01]*1[01]{10}",
+        "(a|b|ab)*c", "(" * 10_000 + "a" + ")" * 10_000, "a" * 100_000, "\\b" * 50_000, "(?P<n>" * 10_000, "{" * 50_000,
+        "\ud800", "(.*a){300}", "a|" * 50_000,
+    ],
+    ids=lambda pattern: pattern[:20].encode("ascii", "backslashreplace").decode(),
+)  # fmt: skip
+def test_hostile_patterns_end_soon(pattern: str) -> None:
+    budget = Budget(seconds=2.0)
+    expressions = Expressions(budget)
+    try:
+        state = compile_regex(pattern, expressions)
+        for _ in range(50):
+            row = expressions.derivatives(state)
+            if not row:
+                break
+            state = row[0][1]
+    except GrammarError:
+        pass
+
+
 @pytest.mark.parametrize(
     ("pattern", "offset"),
     [
         ("(ab|*c)+", 4), ("a**", 2), ("a{2}{3}", 4), ("(a", 0), ("a)", 1), ("[a", 0), ("a\\", 1), ("[z-a]", 1),
         ("a{3,2}", 1), ("(?=a)b", 0), ("a(?!b)", 1),
-        ("(?<=a)b", 0), ("(?<!a)b", 0), ("(?>a)", 0), ("(a)\\1", 3), ("(?P<x>a)(?P=x)", 8), ("(\\ba)*", 1),
+        ("(?<=a)b", 0), ("(?<!a)b", 0), ("(?>a)", 0), ("(a)\\1", 3), ("(?P<x>a)(?P=x)", 8), ("(a$)*", 2),
         ("a\\B", 1), ("a++", 2), ("a*+", 2), ("\\p{Klingon}", 0),
         ("a^b", 1), ("a$b", 1), ("(?L)a", 2), ("(?#c", 0), ("(?P<1>a)", 4), ("(?P<x>a)(?P<x>b)", 12), ("\\xZZ",
-        0), ("(?(1)a)", 0), ("(a|^b)*", 3), ("+a", 0),
+        0), ("(?(1)a)", 0), ("+a", 0),
         ("a|*", 2), ("[\\d-z]", 1), ("\\u12", 0), ("\\q", 0), ("\\ud800", 0), ("a{9999999}", 1), ("\\b+", 0),
     ],
 )  # fmt: skip
