@@ -18,7 +18,7 @@ from .automaton import DEAD, START, Automaton
 from .constraint import Constraint
 from .errors import GrammarError, GrammarTooComplex, RegexError, SchemaError
 from .expressions import ALL_BYTES, Expressions
-from .forced import forced_runs, forced_tokens
+from .forced import forced_bytes, forced_runs, forced_tokens
 from .limits import CALL_SECONDS, CALL_STEPS, COMPILE_SECONDS, COMPILE_STEPS, TOTAL_STATES, Budget
 from .matcher import TERMINATED, Matcher
 from .regex import compile_regex
@@ -100,6 +100,10 @@ class Grammar:
         """Tokens that complete the text from here on one shortest way (in bytes), EOS not counted."""
         with self._working():
             return self._masks.tokens_needed(state)
+
+    def forced_bytes(self, state: int) -> bytes:
+        with self._working():
+            return forced_bytes(self._automaton, state)[0]
 
     def forced(self, state: int) -> list[int]:
         with self._working():

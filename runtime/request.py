@@ -51,6 +51,8 @@ class Request:
     tokens            token ids known on the host: the prompt, then the output; capacity is reserved at the start
     num_pending       tokens that launched steps sample and the host does not know yet: 2 between a launch and the
                       landing of the step before, else at most 1
+    revision          how often the host has written the end of the output itself; what a span samples that was planned
+                      under an older one is not wanted any more
     computed          tokens whose keys and values are in the cache, or will be when the launched steps have run
     pages             page ids; the first num_shared_pages belong to the radix tree, the rest to this request
     node              the tree node this request has locked: where its shared pages end
@@ -80,6 +82,7 @@ class Request:
     computed: int = 0
     num_admitted: int = 0
     num_pending: int = 0
+    revision: int = 0
     steps_in_flight: int = 0
     pages: IntArray = field(default_factory=lambda: np.empty(0, np.int32))
     num_pages: int = 0
@@ -154,6 +157,21 @@ class Request:
         self.num_tokens += 1
         self.num_pending -= 1
 
+    def cut(self, num_kept: int) -> None:
+        """Forget the tokens from `num_kept` on, and those that launched steps sample."""
+        if num_kept < self.num_tokens:
+            self.tokens = self.tokens.copy()  # the tree may keep a view: what it has seen stays as it was
+        self.num_tokens = num_kept
+        self.num_admitted = min(self.num_admitted, num_kept)
+        self.computed = min(self.computed, num_kept)
+        self.num_pending = 0
+        self.revision += 1
+
+    def add(self, token_id: int) -> None:
+        """One more token that nothing needs to sample."""
+        self.tokens[self.num_tokens] = token_id
+        self.num_tokens += 1
+
 
 @dataclass(frozen=True, eq=False)
 class Span:
@@ -163,6 +181,7 @@ class Span:
                  are computed again only for their logits
     samples      whether a token is sampled from the last row
     position     of the token that is sampled, counted from the first output token
+    revision     the request's, when this was planned
     logprobs     prompt positions at which this span yields log-probabilities; the row before each holds its logits
     """
 
@@ -173,10 +192,16 @@ class Span:
     samples: bool
     position: int
     logprobs: range
+    revision: int = 0
 
     @property
     def end(self) -> int:
         return self.start + self.length
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the tokens from which it samples are no longer the request's last: its token is dropped."""
+        return self.revision != self.request.revision
 
 
 @dataclass(frozen=True, eq=False)

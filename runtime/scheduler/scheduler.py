@@ -41,6 +41,8 @@ class Counters:
     computed_prompt_tokens: int = 0  # computed, again after a retraction included
     cached_tokens: int = 0  # taken from the cache when a request first ran
     generated_tokens: int = 0
+    forced_tokens: int = 0  # of those, not sampled: the grammar left no choice
+    saved_passes: int = 0  # times that a request did not enter a step because of them
     retractions: int = 0
     evicted_pages: int = 0
     steps: int = 0
@@ -107,6 +109,26 @@ class Scheduler:
             request.append(token_id)
             self.counters.generated_tokens += 1
         return True
+
+    def cut(self, request: Request, num_kept: int) -> None:
+        """Drop the request's output from token `num_kept` on, to be written anew (request.add).
+
+        Steps in flight may compute what is dropped: they run before any that is planned from now on, so those write
+        over it, and what they sample is stale (Span.is_stale)."""
+        size = self._config.page_size
+        if (num_whole := num_kept // size) < request.num_shared_pages:
+            self._unshare(request, num_whole)
+        request.cut(num_kept)
+
+    def _unshare(self, request: Request, num_shared: int) -> None:
+        """Leave all but the first `num_shared` of its shared pages to the tree; the request's own move up behind."""
+        assert request.node is not None
+        match = self.tree.match(request.tokens[: num_shared * self._config.page_size], request.namespace)
+        assert len(match.pages) == num_shared, "what a request has locked is in the tree"
+        request.node = self.tree.move_lock(request.node, match)
+        own = request.pages[request.num_shared_pages : request.num_pages].copy()
+        request.pages[num_shared : num_shared + len(own)] = own
+        request.num_shared_pages, request.num_pages = num_shared, num_shared + len(own)
 
     def reset(self) -> list[Request]:
         """Forget every request and every cached page, after a step failed on the device. Returns the requests."""
@@ -233,6 +255,7 @@ class Scheduler:
             samples=samples,
             position=request.length - request.num_prompt,
             logprobs=self._owed_logprobs(request, start, length),
+            revision=request.revision,
         )
         request.computed = span.end
         request.num_pending += int(samples)
@@ -317,8 +340,8 @@ class Scheduler:
         request.computed = min(num_matched, request.least_recompute)
         request.slot = self._free_slots.pop()
         if request.num_cached is None:
-            request.num_cached = request.computed
-            self.counters.cached_tokens += max(0, request.computed - request.num_inherited)
+            request.num_cached = min(request.computed, request.num_prompt)
+            self.counters.cached_tokens += max(0, request.num_cached - request.num_inherited)
         self._holding[request.request_id] = request
         return True
 
