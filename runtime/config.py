@@ -33,6 +33,8 @@ class EngineConfig:
     policy                what enters a step first: lpm (longest prefix match), dfs (depth first over the tree), fcfs
     prefix_cache          False computes every prompt from its first token
     overlap               True plans and finishes steps while the device runs; False is the plain loop
+    jump_forward          True writes what a constraint leaves no choice about without sampling it, in the model's own
+                          tokens; requests for log-probabilities or with a logit_bias sample every token all the same
     threads               for torch and numba; None: every core
     """
 
@@ -50,6 +52,7 @@ class EngineConfig:
     policy: Policy = "lpm"
     prefix_cache: bool = True
     overlap: bool = True
+    jump_forward: bool = True
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -61,7 +64,7 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and value > high:
                 raise InvalidRequest(name, f"got {value}, wanted at most {high}")
-        for name in ("prefix_cache", "overlap"):
+        for name in ("prefix_cache", "overlap", "jump_forward"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequest(name, f"got {getattr(self, name)!r}, wanted True or False")
         for name, allowed in (("policy", Policy), ("attention", AttentionName), ("dtype", Dtype)):

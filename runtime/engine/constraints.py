@@ -6,6 +6,7 @@ Imported by the engine loop; imports grammar, never torch.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 class Constraints:
     """Compiles the constraints of one engine's requests on a thread of its own."""
 
-    def __init__(self, tokenizer: Tokenizer, eos_token_ids: tuple[int, ...]) -> None:
-        self._tokenizer, self._eos_token_ids = tokenizer, eos_token_ids
+    def __init__(
+        self, tokenizer: Tokenizer, eos_token_ids: tuple[int, ...], prepare: Callable[[], None] | None = None
+    ) -> None:
+        """`prepare`: what else the first constraint needs, done on the same thread."""
+        self._tokenizer, self._eos_token_ids, self._prepare = tokenizer, eos_token_ids, prepare
         self._compiler: Compiler | None = None  # made with the first constraint: most engines never see one
         self._worker = ThreadPoolExecutor(1, "forktree-grammar")
 
@@ -46,6 +50,8 @@ class Constraints:
                 constraint = Constraint.json_schema(params.json_schema)
             if self._compiler is None:
                 self._compiler = Compiler(Vocabulary(self._tokenizer.vocabulary(), self._eos_token_ids))
+                if self._prepare is not None:
+                    self._prepare()
             return self._compiler.compile(constraint)
         except GrammarError as error:
             raise InvalidRequest(field, str(error), "invalid_grammar") from None

@@ -91,12 +91,18 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True):
-    """Totals since the start, and the engine's state now. pages_free + pages_cached + pages_running == pages_total."""
+    """Totals since the start, and the engine's state now. pages_free + pages_cached + pages_running == pages_total.
+
+    forced_tokens   of the generated ones, those that a constraint left no choice about and nobody sampled
+    saved_passes    times that a request did not enter a step because of them
+    """
 
     prompt_tokens: int
     computed_prompt_tokens: int
     cached_tokens: int
     generated_tokens: int
+    forced_tokens: int
+    saved_passes: int
     retractions: int
     evicted_pages: int
     steps: int
