@@ -3,7 +3,8 @@
     FORKTREE_MASKBENCH=maskbench-dev.jsonl.gz python -m benchmarks.jump_forward [--model DIRECTORY] [--schemas 20]
 
 The schemas are MaskBench's (https://github.com/guidance-ai/jsonschemabench), which this project does not ship: one JSON
-object a line, with "id" and "schema". Taken are the first that are small, compile, and require several long keys.
+object a line, with "id", "schema" and "tests". Taken are the first that are small, compile, require several long keys,
+and come with a valid record; the model is given that record as a list and asked for it as JSON.
 
 passes           forward passes of one request: its steps
 same text        answers equal with and without, as far as the model's own first choice was allowed without: where the
@@ -26,7 +27,8 @@ from typing import Any
 from benchmarks.report import print_json_line, print_table
 from forktree.runtime import Completion, Engine, InvalidRequest
 
-MAX_SCHEMA = 2500  # characters
+MAX_SCHEMA = 4000  # characters
+MAX_RECORD = 500  # characters of JSON
 MIN_KEYS, MIN_KEY = 3, 9  # required keys, and their mean length in characters
 VARIABLE = "FORKTREE_MASKBENCH"
 
@@ -42,8 +44,8 @@ class Answer:
     free_until: int
 
 
-def schemas(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Those with long keys."""
+def cases(path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Names, schemas with long keys, and a record of each."""
     opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
     with opened as lines:
         for line in lines:
@@ -54,18 +56,23 @@ def schemas(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             keys = [key for key in schema.get("required", ()) if key in schema["properties"]]
             if len(keys) < MIN_KEYS or sum(map(len, keys)) < MIN_KEY * len(keys):
                 continue
-            if len(json.dumps(schema)) <= MAX_SCHEMA and schema.get("additionalProperties") is not True:
-                yield case["id"], schema
+            records = [test["data"] for test in case["tests"] if test["valid"] and isinstance(test["data"], dict)]
+            records = [record for record in records if len(json.dumps(record)) <= MAX_RECORD]
+            if records and len(json.dumps(schema)) <= MAX_SCHEMA:
+                yield case["id"], schema, records[0]
 
 
-def ask(engine: Engine, schema: dict[str, Any], max_new_tokens: int) -> Answer:
-    question = f"Write an example of this JSON schema:\n{json.dumps(schema)}"
+def ask(engine: Engine, schema: dict[str, Any], record: dict[str, Any], max_new_tokens: int) -> Answer:
+    listed = "\n".join(f"- {key}: {json.dumps(value)}" for key, value in record.items())
+    question = f"Write this record as one JSON object:\n{listed}"
     prompt = engine.apply_chat_template([{"role": "user", "content": question}])
     params = {"temperature": 0.0, "max_new_tokens": max_new_tokens}
     jumps = engine.config.jump_forward
     engine.flush_cache()
     before = engine.stats()
-    done = engine.generate(prompt, params, json_schema=schema, return_logprob=not jumps, top_logprobs_num=int(not jumps))
+    done = engine.generate(
+        prompt, params, json_schema=schema, return_logprob=not jumps, top_logprobs_num=int(not jumps)
+    )
     after = engine.stats()
     return Answer(
         done.text, done.token_ids, after.steps - before.steps, after.forced_tokens - before.forced_tokens, _free(done)
@@ -115,9 +122,9 @@ def main() -> None:
         Engine(given.model, **settings, jump_forward=False) as slow,
         Engine(given.model, **settings) as fast,
     ):
-        for name, schema in schemas(Path(os.environ[VARIABLE])):
+        for name, schema, record in cases(Path(os.environ[VARIABLE])):
             try:
-                without, with_it = (ask(engine, schema, given.max_new_tokens) for engine in (slow, fast))
+                without, with_it = (ask(engine, schema, record, given.max_new_tokens) for engine in (slow, fast))
             except InvalidRequest:  # not compiled, or no room for an answer
                 continue
             pairs.append((without, with_it))

@@ -159,10 +159,7 @@ class Request:
 
     def cut(self, num_kept: int) -> None:
         """Forget the tokens from `num_kept` on, and those that launched steps sample."""
-        if num_kept < self.num_tokens:
-            self.tokens = self.tokens.copy()  # the tree may keep a view: what it has seen stays as it was
         self.num_tokens = num_kept
-        self.num_admitted = min(self.num_admitted, num_kept)
         self.computed = min(self.computed, num_kept)
         self.num_pending = 0
         self.revision += 1

@@ -86,7 +86,7 @@ class OutputStream:
         """The last `num_tokens`, of which nobody has been told, go; the next to come spell the same bytes, then more.
 
         The text stays as it is."""
-        assert num_tokens <= len(self._tokens) and not self._logprobs
+        assert num_tokens <= len(self._tokens), "a client has been told of it"
         for _ in range(num_tokens):
             self._num_rewritten += len(self._tokenizer.bytes_of(self._tokens.pop()))
 

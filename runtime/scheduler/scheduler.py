@@ -113,26 +113,15 @@ class Scheduler:
     def write(self, request: Request, num_replaced: int, num_tokens: int) -> None:
         """Drop the last `num_replaced` tokens; the caller writes `num_tokens` others there, with request.add.
 
-        Steps in flight may compute what is dropped: they run before any that is planned from now on, so those write
-        over it, and what they sample is stale (Span.is_stale)."""
-        size, num_kept = self._config.page_size, request.num_tokens - num_replaced
-        if (num_whole := num_kept // size) < request.num_shared_pages:
-            self._unshare(request, num_whole)
+        Only tokens that landed last may go: nobody shares them yet. Steps in flight may compute one of them: they run
+        before any that is planned from now on, so those write over it, and what they sample is stale (Span.is_stale).
+        """
+        num_kept = request.num_tokens - num_replaced
+        assert num_kept >= max(request.num_prompt, request.num_shared_pages * self._config.page_size)
         self.counters.forced_tokens += num_tokens
         self.counters.generated_tokens += num_tokens - num_replaced
         self.counters.saved_passes += max(0, num_tokens - num_replaced - request.num_pending)
         request.cut(num_kept)
-
-    def _unshare(self, request: Request, num_shared: int) -> None:
-        """Leave all but the first `num_shared` of its shared pages to the tree; the request's own move up behind."""
-        assert request.node is not None
-        match = self.tree.match(request.tokens[: num_shared * self._config.page_size], request.namespace)
-        assert len(match.pages) == num_shared, "what a request has locked is in the tree"
-        request.node = self.tree.move_lock(request.node, match)
-        own = request.pages[request.num_shared_pages : request.num_pages].copy()
-        request.pages[num_shared : num_shared + len(own)] = own
-        request.num_shared_pages, request.num_pages = num_shared, num_shared + len(own)
-        request.computed = min(request.computed, match.length)  # the rest of a page that was shared is not in its own
 
     def reset(self) -> list[Request]:
         """Forget every request and every cached page, after a step failed on the device. Returns the requests."""

@@ -57,7 +57,9 @@ class Reference:
             self.accepts = True
             return
         (_, node, _), rest = stack[-1], stack[:-1]
-        self._close(node, rest, text, visited) if stack[-1][0] != r.DISTINCT else self._close(node, stack, text, visited)
+        self._close(node, rest, text, visited) if stack[-1][0] != r.DISTINCT else self._close(
+            node, stack, text, visited
+        )
 
     def _close(self, node: int, stack: Stack, text: bytes | None, visited: set[object]) -> None:
         if (node, stack, text) in visited:
