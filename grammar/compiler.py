@@ -196,6 +196,10 @@ def _build(constraint: Constraint, alphabet: int = ALL_BYTES) -> tuple[Expressio
     try:
         if constraint.kind == "regex":
             start = compile_regex(constraint.text, expressions)
+        elif constraint.kind != "json_schema":
+            raise GrammarError(f"a constraint of kind {constraint.kind} is not available yet")
+        elif constraint.options:
+            raise GrammarError(f"JSON options {constraint.options} are not available yet")
         else:
             from .json_schema import compile_schema
 

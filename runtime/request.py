@@ -53,6 +53,7 @@ class Request:
                       landing of the step before, else at most 1
     revision          how often the host has written the end of the output itself; what a span samples that was planned
                       under an older one is not wanted any more
+    awaits_pending    the pending token will bring forced ones with it: computing it by itself is not worth a step
     computed          tokens whose keys and values are in the cache, or will be when the launched steps have run
     pages             page ids; the first num_shared_pages belong to the radix tree, the rest to this request
     node              the tree node this request has locked: where its shared pages end
@@ -83,6 +84,7 @@ class Request:
     num_admitted: int = 0
     num_pending: int = 0
     revision: int = 0
+    awaits_pending: bool = False
     steps_in_flight: int = 0
     pages: IntArray = field(default_factory=lambda: np.empty(0, np.int32))
     num_pages: int = 0
@@ -126,6 +128,8 @@ class Request:
     @property
     def needs_span(self) -> bool:
         """Whether something is left to compute: the prompt, or a next token."""
+        if self.awaits_pending and self.num_pending:
+            return False
         return self.computed < self.num_prompt or (self.wants_token and self.computed < self.length)
 
     @property

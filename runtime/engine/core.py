@@ -184,7 +184,8 @@ class EngineCore:
     async def _compile_then_start(self, served: Served) -> None:
         request = served.request
         try:
-            grammar = await self._constraints.compile(request.params)
+            room = self._longest_request - request.num_prompt
+            request.matcher = await self._constraints.compile(request.params, room=room)
         except InvalidRequest as error:
             self._refuse(request.request_id, error, served.tell)
             return
@@ -193,8 +194,6 @@ class EngineCore:
             failed = RequestFailed("compiling the constraint failed; see the engine's log")
             self._refuse(request.request_id, failed, served.tell)
             return
-        if grammar is not None:
-            request.matcher = grammar.matcher()
         self._start(served)
 
     def _start(self, served: Served) -> None:

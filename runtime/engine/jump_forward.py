@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from forktree.grammar import Matcher
 
 CONTEXT_TOKENS = 8  # before the run, so that the tokenizer sees whole words
+MOST_FORESEEN = 12  # tokens that may come next, each of which is tried
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,30 @@ class JumpForward:
         if tokens is None:
             return None
         return self._taken(matcher, opened, len(written), tokens, tokens_left, stop_ids)
+
+    def is_certain(
+        self, matcher: Matcher, mask: IntArray, before: Sequence[int], *, tokens_left: int, stop_ids: Collection[int]
+    ) -> bool:
+        """Whether a jump follows whichever token the mask lets come next; the arguments are those of `plan` before it.
+
+        The step that would compute this token by itself is then not worth its while."""
+        if np.count_nonzero(mask) > MOST_FORESEEN:
+            return False
+        nexts = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+        if len(nexts) > MOST_FORESEEN:
+            return False
+        return all(
+            token_id not in stop_ids
+            and self._follows(matcher, [*before, token_id], tokens_left=tokens_left - 1, stop_ids=stop_ids)
+            for token_id in nexts.tolist()
+        )
+
+    def _follows(self, matcher: Matcher, before: list[int], *, tokens_left: int, stop_ids: Collection[int]) -> bool:
+        """Whether there is a jump after the last of `before`, which the matcher has not taken yet; it stays there."""
+        matcher.advance(before[-1])
+        jump = self.plan(matcher, before, num_open=1, tokens_left=tokens_left, stop_ids=stop_ids)
+        matcher.rollback(1 + (jump.num_gained if jump is not None else 0))
+        return jump is not None
 
     def _taken(
         self,

@@ -62,6 +62,7 @@ class EngineLoop:
         self._news: list[EngineMessage] = []
         self._wake = asyncio.Event()
         self._closing = False
+        self._overlapped = False
         self._num_stalls = 0  # turns in a row that planned nothing though requests were there and no step in flight
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -92,6 +93,7 @@ class EngineLoop:
 
     async def run_overlapped(self) -> None:
         """Each turn: launch step t; while it runs, finish t-1, then hand t's sampler its masks."""
+        self._overlapped = True
         previous: StepFuture | None = None
         while not self._closing:
             current = self._launch()
@@ -211,19 +213,13 @@ class EngineLoop:
     def _jump(self, served: Served, *, num_open: int) -> Finish | None:
         """Write what the grammar forces from here on; the finish if that ends the output.
 
-        A step in flight goes on from the last token known before, and samples one that it need not; the forced tokens
-        enter the next step, as one span. A request that wants the log-probability of every token samples every token,
-        and so does one whose logit_bias may favour another spelling."""
+        A step in flight goes on from the last token known before, and samples one that it need not (Span.is_stale); the
+        forced tokens enter the next step, as one span."""
         request, output, matcher = served.request, served.output, served.request.matcher
-        if self._jump_forward is None or matcher is None or request.return_logprob or request.params.logit_bias:
+        if self._jump_forward is None or matcher is None or not _may_jump(request):
             return None
-        jump = self._jump_forward.plan(
-            matcher,
-            request.known[-CONTEXT_TOKENS - num_open :].tolist(),
-            num_open=num_open,
-            tokens_left=request.params.max_new_tokens - request.num_output,
-            stop_ids=(*request.params.stop_token_ids, *request.eos_token_ids),
-        )
+        before, tokens_left, stop_ids = _about_to_jump(request, num_open)
+        jump = self._jump_forward.plan(matcher, before, num_open=num_open, tokens_left=tokens_left, stop_ids=stop_ids)
         if jump is None:
             return None
         self._scheduler.write(request, jump.num_replaced, len(jump.token_ids))
@@ -233,6 +229,19 @@ class EngineLoop:
             if (finish := output.push(token_id, None)) is not None:
                 return finish
         return output.close(Finish("stop")) if matcher.finished else None
+
+    def _is_jump_certain(self, request: Request, mask: IntArray) -> bool:
+        assert self._jump_forward is not None
+        if request.matcher is None or request.state is not State.RUNNING or not _may_jump(request):
+            return False
+        before, tokens_left, stop_ids = _about_to_jump(request, 0)
+        try:
+            return self._jump_forward.is_certain(
+                request.matcher, mask, before, tokens_left=tokens_left, stop_ids=stop_ids
+            )
+        except GrammarError as error:
+            self._refuse(self._served[request.request_id], request.params.constraint_field, str(error))
+            return False
 
     def _end(self, served: Served, finish: Finish) -> None:
         del self._served[served.request.request_id]
@@ -294,10 +303,15 @@ class EngineLoop:
         rows = [i for i, span in enumerate(sampling) if _constrained(span)]
         if not rows:
             return None
+        requests = [sampling[i].request for i in rows]
         words = np.full((len(rows), self._mask_words), -1, np.int32)
         with self._failing_all("filling token masks"):
-            self._fill_masks([sampling[i].request for i in rows], words)
+            self._fill_masks(requests, words)
         self._flush_news()
+        if self._overlapped and self._jump_forward is not None:
+            with self._failing_all("looking for forced tokens"):
+                for request, row in zip(requests, words, strict=True):
+                    request.awaits_pending = self._is_jump_certain(request, row)
         return TokenMasks(rows, words)
 
     def _fill_masks(self, requests: list[Request], words: IntArray) -> None:
@@ -312,6 +326,18 @@ class EngineLoop:
                     request.matcher.fill_mask(row, tokens_left)
                 except GrammarError as error:
                     self._refuse(self._served[request.request_id], request.params.constraint_field, str(error))
+
+
+def _may_jump(request: Request) -> bool:
+    """Not where the log-probability of every token is wanted, nor where a bias may favour another spelling."""
+    return not request.return_logprob and not request.params.logit_bias
+
+
+def _about_to_jump(request: Request, num_open: int) -> tuple[list[int], int, tuple[int, ...]]:
+    """The tokens before a jump, how many may still come, and those that end an output."""
+    before = request.known[-CONTEXT_TOKENS - num_open :].tolist()
+    stop_ids = (*request.params.stop_token_ids, *request.eos_token_ids)
+    return before, request.params.max_new_tokens - request.num_output, stop_ids
 
 
 def _note_first_spans(step: Step) -> None:
