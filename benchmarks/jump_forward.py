@@ -3,9 +3,9 @@
     FORKTREE_MASKBENCH=maskbench-dev.jsonl.gz python -m benchmarks.jump_forward [--model DIRECTORY] [--schemas 20]
 
 The schemas are MaskBench's (https://github.com/guidance-ai/jsonschemabench), which this project does not ship: one JSON
-object a line, with "id", "schema" and "tests". Taken are the first that are small, compile, require several long keys,
-and come with a valid record. The model is to copy that record, which a small one can: so most of the time its own first
-choice is allowed, and the answers are about as long as real ones.
+object a line, with "id", "schema" and "tests". Taken are the first that are small, compile, require some keys, and come
+with a valid record of which a third and more is keys. The model is to copy that record, which a small one can: so most
+of the time its own first choice is allowed, and the answers are about as long as real ones.
 
 passes           forward passes of one request: its steps
 same text        answers equal with and without, as far as the model's own first choice was allowed without: where the
@@ -30,7 +30,9 @@ from forktree.runtime import Completion, Engine, InvalidRequest
 
 MAX_SCHEMA = 4000  # characters
 MAX_RECORD = 500  # characters of JSON
-MIN_KEYS, MIN_KEY = 3, 9  # required keys, and their mean length in characters
+MIN_REQUIRED = 2  # keys
+MIN_KEY = 8  # characters of a record's own keys in the mean
+MIN_SHARE = 0.35  # of a record's characters that are in keys
 VARIABLE = "FORKTREE_MASKBENCH"
 
 
@@ -53,13 +55,25 @@ def cases(path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
             schema = case["schema"]
             if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
                 continue
-            keys = [key for key in schema.get("required", ()) if key in schema["properties"]]
-            if len(keys) < MIN_KEYS or sum(map(len, keys)) < MIN_KEY * len(keys):
+            required = [key for key in schema.get("required", ()) if key in schema["properties"]]
+            if len(required) < MIN_REQUIRED or len(json.dumps(schema)) > MAX_SCHEMA:
                 continue
             records = [test["data"] for test in case["tests"] if test["valid"] and isinstance(test["data"], dict)]
-            records = [record for record in records if len(json.dumps(record)) <= MAX_RECORD]
-            if records and len(json.dumps(schema)) <= MAX_SCHEMA:
-                yield case["id"], schema, records[0]
+            if (record := next(filter(_has_long_keys, records), None)) is not None:
+                yield case["id"], schema, record
+
+
+def _has_long_keys(record: dict[str, Any]) -> bool:
+    num_characters = len(json.dumps(record))
+    mean = sum(map(len, record)) / max(1, len(record))
+    return num_characters <= MAX_RECORD and mean >= MIN_KEY and _in_keys(record) >= MIN_SHARE * num_characters
+
+
+def _in_keys(value: object) -> int:
+    """Characters of all keys."""
+    if isinstance(value, dict):
+        return sum(len(key) + _in_keys(each) for key, each in value.items())
+    return sum(map(_in_keys, value)) if isinstance(value, list) else 0
 
 
 def ask(engine: Engine, schema: dict[str, Any], record: dict[str, Any], max_new_tokens: int) -> Answer:

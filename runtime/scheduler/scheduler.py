@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,25 +26,11 @@ from ..config import EngineConfig
 from ..errors import EngineOverloaded
 from ..memory.page_pool import PagePool
 from ..request import IntArray, Request, Span, State, Step
+from .counters import Counters
 from .policy import Candidate, order
 
 POLICY_WINDOW = 128  # the oldest waiting requests, among which a policy chooses
 DECODE_HEADROOM_TOKENS = 16  # kept free for each running request when another one is admitted
-
-
-@dataclass
-class Counters:
-    """Totals since the start; exported as metrics."""
-
-    prompt_tokens: int = 0  # submitted
-    computed_prompt_tokens: int = 0  # computed, again after a retraction included
-    cached_tokens: int = 0  # taken from the cache when a request first ran
-    generated_tokens: int = 0
-    forced_tokens: int = 0  # of those, not sampled: the grammar left no choice
-    saved_passes: int = 0  # times that a request did not enter a step because of them
-    retractions: int = 0
-    evicted_pages: int = 0
-    steps: int = 0
 
 
 class Scheduler:

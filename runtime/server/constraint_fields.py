@@ -68,7 +68,7 @@ def constraint_of(request: Constrained) -> tuple[str, str, str] | None:
     found = list(_found(request))
     if len(found) > 1:
         (_, _, first), (_, _, second) = found[:2]
-        raise InvalidRequest(first, f"{first} and {second} can't both constrain one output; give one of them")
+        raise InvalidRequest(second, f"{first} and {second} can't both constrain one output; give one of them")
     return found[0] if found else None
 
 
