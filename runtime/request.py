@@ -92,6 +92,7 @@ class Request:
     node: RadixNode | None = None
     slot: int = -1
     num_cached: int | None = None  # prompt tokens found in the cache when the request first ran
+    num_forced: int = 0  # output tokens that were not sampled
     num_computed_prompt: int = 0  # prompt tokens in spans so far, again after a retraction included
     planned_at: float | None = None  # when its first span was planned, by the loop's clock
     num_retractions: int = 0
@@ -167,11 +168,6 @@ class Request:
         self.computed = min(self.computed, num_kept)
         self.num_pending = 0
         self.revision += 1
-
-    def add(self, token_id: int) -> None:
-        """One more token that nothing needs to sample."""
-        self.tokens[self.num_tokens] = token_id
-        self.num_tokens += 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -222,10 +222,10 @@ class EngineLoop:
         jump = self._jump_forward.plan(matcher, before, num_open=num_open, tokens_left=tokens_left, stop_ids=stop_ids)
         if jump is None:
             return None
-        self._scheduler.write(request, jump.num_replaced, len(jump.token_ids))
+        self._scheduler.cut(request, jump.num_replaced, len(jump.token_ids))
         output.reopen(jump.num_replaced)
         for token_id in jump.token_ids:
-            request.add(token_id)
+            self._scheduler.force(request, token_id)
             if (finish := output.push(token_id, None)) is not None:
                 return finish
         return output.close(Finish("stop")) if matcher.finished else None

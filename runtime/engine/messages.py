@@ -30,11 +30,13 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one request; `cached_tokens` of the prompt came from the prefix cache."""
+    """Tokens of one request; `cached_tokens` of the prompt came from the prefix cache, `forced_tokens` of the output
+    were not sampled: its constraint left no choice."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    forced_tokens: int = 0
 
 
 class Timing(msgspec.Struct, frozen=True, array_like=True):

@@ -119,7 +119,7 @@ class OutputStream:
     @property
     def usage(self) -> Usage:
         request = self._request
-        return Usage(request.num_prompt, request.num_output, request.num_cached or 0)
+        return Usage(request.num_prompt, request.num_output, request.num_cached or 0, request.num_forced)
 
     def _timing(self) -> Timing:
         now, request = time.monotonic(), self._request

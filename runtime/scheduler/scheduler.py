@@ -95,18 +95,25 @@ class Scheduler:
             self.counters.generated_tokens += 1
         return True
 
-    def write(self, request: Request, num_replaced: int, num_tokens: int) -> None:
-        """Drop the last `num_replaced` tokens; the caller writes `num_tokens` others there, with request.add.
+    def cut(self, request: Request, num_replaced: int, num_forced: int) -> None:
+        """Drop the last `num_replaced` tokens, to be replaced by `num_forced` others (`force`).
 
         Only tokens that landed last may go: nobody shares them yet. Steps in flight may compute one of them: they run
         before any that is planned from now on, so those write over it, and what they sample is stale (Span.is_stale).
         """
         num_kept = request.num_tokens - num_replaced
         assert num_kept >= max(request.num_prompt, request.num_shared_pages * self._config.page_size)
-        self.counters.forced_tokens += num_tokens
-        self.counters.generated_tokens += num_tokens - num_replaced
-        self.counters.saved_passes += max(0, num_tokens - num_replaced - request.num_pending)
+        self.counters.generated_tokens -= num_replaced
+        self.counters.saved_passes += max(1, num_forced - num_replaced) - request.num_pending  # what is new took one
         request.cut(num_kept)
+
+    def force(self, request: Request, token_id: int) -> None:
+        """One more token of the output that nothing samples; it enters the next span."""
+        request.tokens[request.num_tokens] = token_id
+        request.num_tokens += 1
+        request.num_forced += 1
+        self.counters.generated_tokens += 1
+        self.counters.forced_tokens += 1
 
     def reset(self) -> list[Request]:
         """Forget every request and every cached page, after a step failed on the device. Returns the requests."""
