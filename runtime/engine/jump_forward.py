@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CONTEXT_TOKENS = 8  # before the run, so that the tokenizer sees whole words
 MOST_FORESEEN = 12  # tokens that may come next, each of which is tried
+MUCH = 8  # bytes: a run of so many is hardly ever one token, nor all held back
 
 
 @dataclass(frozen=True)
@@ -73,29 +74,16 @@ class JumpForward:
             return None
         return self._taken(matcher, opened, len(written), tokens, tokens_left, stop_ids)
 
-    def is_certain(
-        self, matcher: Matcher, mask: IntArray, before: Sequence[int], *, tokens_left: int, stop_ids: Collection[int]
-    ) -> bool:
-        """Whether a jump follows whichever token the mask lets come next; the arguments are those of `plan` before it.
+    def is_certain(self, matcher: Matcher, mask: IntArray) -> bool:
+        """Whether a jump follows whichever token the mask lets come next: as good as, for many bytes are forced then.
 
-        The step that would compute this token by itself is then not worth its while."""
-        if np.count_nonzero(mask) > MOST_FORESEEN:
+        The step that would compute this token by itself is not worth its while."""
+        words = np.flatnonzero(mask)
+        if len(words) > MOST_FORESEEN:
             return False
-        nexts = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
-        if len(nexts) > MOST_FORESEEN:
-            return False
-        return all(
-            token_id not in stop_ids
-            and self._follows(matcher, [*before, token_id], tokens_left=tokens_left - 1, stop_ids=stop_ids)
-            for token_id in nexts.tolist()
-        )
-
-    def _follows(self, matcher: Matcher, before: list[int], *, tokens_left: int, stop_ids: Collection[int]) -> bool:
-        """Whether there is a jump after the last of `before`, which the matcher has not taken yet; it stays there."""
-        matcher.advance(before[-1])
-        jump = self.plan(matcher, before, num_open=1, tokens_left=tokens_left, stop_ids=stop_ids)
-        matcher.rollback(1 + (jump.num_gained if jump is not None else 0))
-        return jump is not None
+        at, bits = np.nonzero(mask[words, None] >> np.arange(32) & 1)
+        nexts = words[at] * 32 + bits
+        return len(nexts) <= MOST_FORESEEN and all(_forces_much(matcher, token_id) for token_id in nexts.tolist())
 
     def _taken(
         self,
@@ -189,6 +177,14 @@ class JumpForward:
         """The vocabulary in order of bytes, with ids."""
         pairs = sorted((text, i) for i, text in enumerate(self._tokenizer.vocabulary()) if text)
         return [text for text, _ in pairs], np.array([i for _, i in pairs], np.int32)
+
+
+def _forces_much(matcher: Matcher, token_id: int) -> bool:
+    """Whether many bytes are forced behind this token; the matcher stays where it is."""
+    matcher.advance(token_id)
+    num_forced = len(matcher.forced_bytes())
+    matcher.rollback(1)
+    return num_forced >= MUCH
 
 
 def _num_partial(text: bytes) -> int:

@@ -218,8 +218,13 @@ class EngineLoop:
         request, output, matcher = served.request, served.output, served.request.matcher
         if self._jump_forward is None or matcher is None or not _may_jump(request):
             return None
-        before, tokens_left, stop_ids = _about_to_jump(request, num_open)
-        jump = self._jump_forward.plan(matcher, before, num_open=num_open, tokens_left=tokens_left, stop_ids=stop_ids)
+        jump = self._jump_forward.plan(
+            matcher,
+            request.known[-CONTEXT_TOKENS - num_open :].tolist(),
+            num_open=num_open,
+            tokens_left=request.params.max_new_tokens - request.num_output,
+            stop_ids=(*request.params.stop_token_ids, *request.eos_token_ids),
+        )
         if jump is None:
             return None
         self._scheduler.cut(request, jump.num_replaced, len(jump.token_ids))
@@ -234,11 +239,8 @@ class EngineLoop:
         assert self._jump_forward is not None
         if request.matcher is None or request.state is not State.RUNNING or not _may_jump(request):
             return False
-        before, tokens_left, stop_ids = _about_to_jump(request, 0)
         try:
-            return self._jump_forward.is_certain(
-                request.matcher, mask, before, tokens_left=tokens_left, stop_ids=stop_ids
-            )
+            return self._jump_forward.is_certain(request.matcher, mask)
         except GrammarError as error:
             self._refuse(self._served[request.request_id], request.params.constraint_field, str(error))
             return False
@@ -331,13 +333,6 @@ class EngineLoop:
 def _may_jump(request: Request) -> bool:
     """Not where the log-probability of every token is wanted, nor where a bias may favour another spelling."""
     return not request.return_logprob and not request.params.logit_bias
-
-
-def _about_to_jump(request: Request, num_open: int) -> tuple[list[int], int, tuple[int, ...]]:
-    """The tokens before a jump, how many may still come, and those that end an output."""
-    before = request.known[-CONTEXT_TOKENS - num_open :].tolist()
-    stop_ids = (*request.params.stop_token_ids, *request.eos_token_ids)
-    return before, request.params.max_new_tokens - request.num_output, stop_ids
 
 
 def _note_first_spans(step: Step) -> None:

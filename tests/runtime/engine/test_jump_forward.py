@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -83,6 +84,24 @@ def test_a_run_that_ends_inside_a_character_stops_before_it() -> None:
 
 def test_a_jump_tells_what_it_gains() -> None:
     assert Jump(1, [5, 6, 7]).num_gained == 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "certain"),
+    [
+        ("(a-name-street|b-street-name)[0-9]", True),
+        ("(a-name-street|b-[0-9]*)[0-9]", False),
+        ("(a-name-street|b-street-name)?", False),
+        ("(a-name|b-name)[0-9]", False),
+        ("[a-z]-name-street[0-9]", False),
+    ],
+)
+def test_a_jump_is_foreseen_where_much_is_forced_after_each_of_a_few_tokens(pattern: str, certain: bool) -> None:
+    matcher = grammar(pattern).matcher()
+    mask = np.empty(-(-TOKENIZER.vocab_size // 32), np.int32)
+    matcher.fill_mask(mask)
+    assert JumpForward(TOKENIZER, mask_words=len(mask)).is_certain(matcher, mask) is certain
+    assert matcher.num_tokens == 0
 
 
 # -- in the loops
