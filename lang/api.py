@@ -107,8 +107,9 @@ def gen(
     if len(given) > 1:
         raise ArgumentError(f"{' and '.join(given)} can't both constrain one output; give one of them (in {where})")
     if choices is not None:
-        if n is not None or logit_bias is not None:
-            raise ArgumentError(f"n and logit_bias mean nothing for a choice; leave them out (in {where})")
+        for each, value in {"n": n, "logit_bias": logit_bias, "white_space": white_space, "order": order}.items():
+            if value is not None:
+                raise ArgumentError(f"{each} means nothing for a choice; leave it out (in {where})")
         return _select(where, choices, temperature or 0.0, choices_method, seed, timeout)
     if choices_method is not None:
         raise ArgumentError(f"choices_method is given without choices (in {where})")
