@@ -5,6 +5,7 @@ Frozen and hashable, its text canonical: the key under which grammars are cached
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from .errors import EbnfError, RegexError, SchemaError
 Kind = Literal["regex", "json_schema", "lark", "gbnf", "structural_tag"]
 Order = Literal["schema", "any", "required-first"]
 
+_GBNF_RULE = re.compile(r"^\s*[A-Za-z][\w-]*\s*::=", re.MULTILINE)
 _DRAFTS = {"draft4": 4, "draft6": 6, "draft7": 7, "draft2019-09": 2019, "draft2020-12": 2020}
 
 
@@ -86,7 +88,7 @@ class Constraint:
     @staticmethod
     def ebnf(grammar: str) -> Constraint:
         """A grammar in GBNF if it defines rules with ::=, else in Lark's syntax."""
-        return Constraint.gbnf(grammar) if "::=" in _grammar_text(grammar) else Constraint.lark(grammar)
+        return Constraint.gbnf(grammar) if _GBNF_RULE.search(_grammar_text(grammar)) else Constraint.lark(grammar)
 
     @staticmethod
     def structural_tag(tag: Mapping[str, Any] | str) -> Constraint:
@@ -102,8 +104,8 @@ class Constraint:
 
 
 def _grammar_text(grammar: str) -> str:
-    if not isinstance(grammar, str):
-        raise EbnfError(f"a grammar is a str, not {type(grammar).__name__}", text=repr(grammar), line=1, column=1)
+    if not isinstance(grammar, str) or not grammar.strip():
+        raise EbnfError(f"wanted the text of a grammar, got {grammar!r:.60}", text="", line=1, column=1)
     return grammar
 
 

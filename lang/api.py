@@ -12,6 +12,7 @@ from typing import Any
 from .choices import METHODS, ChoicesMethod, draws, exact_probability, token_length_normalized
 from .constraints import (
     checked_ebnf,
+    checked_json_options,
     checked_regex,
     checked_schema,
     checked_structural_tag,
@@ -70,6 +71,8 @@ def gen(
     type: Any = None,
     ebnf: str | None = None,
     structural_tag: str | Mapping[str, Any] | None = None,
+    white_space: str | None = None,
+    order: str | None = None,
     repetition_penalty: float | None = None,
     logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
@@ -87,6 +90,9 @@ def gen(
                  constrain the output, which stays text; at most one of these, type and choices.  json_schema is JSON
                  text, a dict, or a type; dtype is int, float, bool or str.  ebnf is a grammar and structural_tag JSON,
                  both in the words of the backend that enforces them; one that can't refuses them
+    white_space  in the output of a json_schema or type: "bounded" (by default: one blank at most after ',' and ':'),
+                 "compact" (none), "pretty" (lines, two blanks a level; "pretty:4" for four), "any"
+    order        of its properties: "schema" (by default), "any", "required-first"
     n            that many outputs: s[name] is their list, and the first one goes on in the text
     timeout      seconds from when it starts; then its request is cancelled, and reading it is a DeadlineExceeded
     Raises ArgumentError or ConstraintError at the line that calls it."""
@@ -101,8 +107,9 @@ def gen(
     if len(given) > 1:
         raise ArgumentError(f"{' and '.join(given)} can't both constrain one output; give one of them (in {where})")
     if choices is not None:
-        if n is not None or logit_bias is not None:
-            raise ArgumentError(f"n and logit_bias mean nothing for a choice; leave them out (in {where})")
+        for each, value in {"n": n, "logit_bias": logit_bias, "white_space": white_space, "order": order}.items():
+            if value is not None:
+                raise ArgumentError(f"{each} means nothing for a choice; leave it out (in {where})")
         return _select(where, choices, temperature or 0.0, choices_method, seed, timeout)
     if choices_method is not None:
         raise ArgumentError(f"choices_method is given without choices (in {where})")
@@ -132,6 +139,7 @@ def gen(
             "json_schema": _schema(json_schema, type, where),
             "ebnf": checked_ebnf(ebnf, where) if ebnf is not None else None,
             "structural_tag": checked_structural_tag(structural_tag, where) if structural_tag is not None else None,
+            **checked_json_options(white_space, order, json_schema is not None or type is not None, where),
         },
         where,
     )

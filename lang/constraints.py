@@ -7,6 +7,7 @@ checked once per process."""
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 
 from .errors import ArgumentError, ConstraintError, RegexError, SchemaError
@@ -14,6 +15,7 @@ from .errors import ArgumentError, ConstraintError, RegexError, SchemaError
 __all__ = [
     "DTYPES",
     "checked_ebnf",
+    "checked_json_options",
     "checked_regex",
     "checked_schema",
     "checked_structural_tag",
@@ -21,6 +23,9 @@ __all__ = [
     "literals_of",
     "schema_text_of",
 ]
+
+_WHITE_SPACE = re.compile(r"bounded|compact|any|pretty(:[0-8])?")
+_ORDER = re.compile(r"schema|any|required-first")
 
 # int and float may be followed by a blank, where the stop strings end them: so a model can end its number and go on.
 DTYPES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -104,6 +109,23 @@ def checked_structural_tag(tag: object, where: object) -> str:
     if not by_triggers and not isinstance(found.get("format"), dict):
         raise ConstraintError(f"structural_tag: got {text:.80}, wanted {wanted}", str(where))
     return text
+
+
+def checked_json_options(
+    white_space: object, order: object, constrains_json: bool, where: object
+) -> dict[str, str | None]:
+    """How JSON is written, and in which order its properties come."""
+    for name, value, matches, wanted in (
+        ("white_space", white_space, _WHITE_SPACE.fullmatch, "bounded, compact, pretty, pretty:0 to pretty:8, or any"),
+        ("order", order, _ORDER.fullmatch, "schema, any or required-first"),
+    ):
+        if value is None:
+            continue
+        if not isinstance(value, str) or not matches(value):
+            raise ArgumentError(f"{name}: got {value!r}, wanted {wanted} (in {where})")
+        if not constrains_json:
+            raise ArgumentError(f"{name} says how JSON is written; it goes with json_schema or type (in {where})")
+    return {"white_space": white_space, "order": order}  # type: ignore[dict-item]  # both were looked at
 
 
 @lru_cache(maxsize=1024)

@@ -43,6 +43,8 @@ class SamplingOptions:
     json_schema: str | None = None
     ebnf: str | None = None
     structural_tag: str | None = None
+    white_space: str | None = None
+    order: str | None = None
     return_logprob: bool | None = None
     logprob_start_len: int | None = None
     top_logprobs_num: int | None = None
@@ -87,7 +89,7 @@ def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
 
 _PARAMS = frozenset(each.name for each in fields(SamplingParams))
 
-CONSTRAINTS = {"regex", "json_schema", "ebnf", "structural_tag"}  # of one gen, never of a whole run
+CONSTRAINTS = {"regex", "json_schema", "ebnf", "structural_tag", "white_space", "order"}  # of one gen, never of a run
 
 RUN_OPTIONS = frozenset(each.name for each in fields(SamplingOptions)) - CONSTRAINTS
 """Names of a run's own sampling arguments; a program's argument of the same name is passed by position, in a batch,
@@ -225,6 +227,8 @@ _READERS: dict[str, Any] = {
     "json_schema": _as_is,
     "ebnf": _as_is,
     "structural_tag": _as_is,
+    "white_space": _as_is,
+    "order": _as_is,
     "return_logprob": _flag,
     "logprob_start_len": _integer(-1, "an integer, -1 or more"),
     "top_logprobs_num": _COUNT,

@@ -35,6 +35,8 @@ class EngineConfig:
     grammar_backend       what compiles constraints: "forktree", or "outlines" (outlines-core, which covers less)
     prefix_cache          False computes every prompt from its first token
     overlap               True plans and finishes steps while the device runs; False is the plain loop
+    jump_forward          True writes what a constraint leaves no choice about without sampling it, in the model's own
+                          tokens; requests for log-probabilities or with a logit_bias sample every token all the same
     threads               for torch and numba; None: every core
     """
 
@@ -53,6 +55,7 @@ class EngineConfig:
     grammar_backend: GrammarBackend = "forktree"
     prefix_cache: bool = True
     overlap: bool = True
+    jump_forward: bool = True
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and value > high:
                 raise InvalidRequest(name, f"got {value}, wanted at most {high}")
-        for name in ("prefix_cache", "overlap"):
+        for name in ("prefix_cache", "overlap", "jump_forward"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequest(name, f"got {getattr(self, name)!r}, wanted True or False")
         for name, allowed in _NAMES.items():

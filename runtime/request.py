@@ -51,6 +51,9 @@ class Request:
     tokens            token ids known on the host: the prompt, then the output; capacity is reserved at the start
     num_pending       tokens that launched steps sample and the host does not know yet: 2 between a launch and the
                       landing of the step before, else at most 1
+    revision          how often the host has written the end of the output itself; what a span samples that was planned
+                      under an older one is not wanted any more
+    awaits_pending    the pending token will bring forced ones with it: computing it by itself is not worth a step
     computed          tokens whose keys and values are in the cache, or will be when the launched steps have run
     pages             page ids; the first num_shared_pages belong to the radix tree, the rest to this request
     node              the tree node this request has locked: where its shared pages end
@@ -80,6 +83,8 @@ class Request:
     computed: int = 0
     num_admitted: int = 0
     num_pending: int = 0
+    revision: int = 0
+    awaits_pending: bool = False
     steps_in_flight: int = 0
     pages: IntArray = field(default_factory=lambda: np.empty(0, np.int32))
     num_pages: int = 0
@@ -87,6 +92,7 @@ class Request:
     node: RadixNode | None = None
     slot: int = -1
     num_cached: int | None = None  # prompt tokens found in the cache when the request first ran
+    num_forced: int = 0  # output tokens that were not sampled
     num_computed_prompt: int = 0  # prompt tokens in spans so far, again after a retraction included
     planned_at: float | None = None  # when its first span was planned, by the loop's clock
     num_retractions: int = 0
@@ -123,6 +129,8 @@ class Request:
     @property
     def needs_span(self) -> bool:
         """Whether something is left to compute: the prompt, or a next token."""
+        if self.awaits_pending and self.num_pending:
+            return False
         return self.computed < self.num_prompt or (self.wants_token and self.computed < self.length)
 
     @property
@@ -154,6 +162,13 @@ class Request:
         self.num_tokens += 1
         self.num_pending -= 1
 
+    def cut(self, num_kept: int) -> None:
+        """Forget the tokens from `num_kept` on, and those that launched steps sample."""
+        self.num_tokens = num_kept
+        self.computed = min(self.computed, num_kept)
+        self.num_pending = 0
+        self.revision += 1
+
 
 @dataclass(frozen=True, eq=False)
 class Span:
@@ -163,6 +178,7 @@ class Span:
                  are computed again only for their logits
     samples      whether a token is sampled from the last row
     position     of the token that is sampled, counted from the first output token
+    revision     the request's, when this was planned
     logprobs     prompt positions at which this span yields log-probabilities; the row before each holds its logits
     """
 
@@ -173,10 +189,16 @@ class Span:
     samples: bool
     position: int
     logprobs: range
+    revision: int = 0
 
     @property
     def end(self) -> int:
         return self.start + self.length
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the tokens from which it samples are no longer the request's last: its token is dropped."""
+        return self.revision != self.request.revision
 
 
 @dataclass(frozen=True, eq=False)

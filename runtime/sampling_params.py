@@ -6,6 +6,7 @@ Names and defaults are SGLang's. Imported by the engine, the server and the loca
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from .errors import InvalidRequest
 MAX_STOPS = 64
 MAX_PATTERN = 1024  # characters of a stop pattern
 MAX_CHOICES = 128
-_NOT_YET = ("ebnf", "structural_tag")
+CONSTRAINTS = ("regex", "json_schema", "ebnf", "structural_tag")
 MAX_TOP_LOGPROBS = 128
 
 
@@ -38,7 +39,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     seed             same seed, same text, whatever else is in the batch; None draws one
     ignore_eos       go on past the model's end-of-sequence ids
     skip_special_tokens           leave special tokens out of the text
-    regex, json_schema            constraint on the output: a pattern, or a JSON Schema as JSON text; at most one
+    regex, json_schema, ebnf, structural_tag
+                     constraint on the output, at most one: a pattern; a JSON Schema as JSON text; a grammar in Lark's
+                     syntax or, with `::=`, in that of llama.cpp's GBNF; structural tags as JSON text
+    white_space      in the output of a json_schema: "bounded" (default: at most one blank after ',' and ':'), "compact"
+                     (none), "pretty" (a line for each entry, two blanks a level; "pretty:4" for four), "any"
+    order            of the properties in it: "schema" (default), "any", "required-first"
     Raises InvalidRequest naming the field.
     """
 
@@ -62,14 +68,20 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     no_stop_trim: bool = False
     regex: str | None = None
     json_schema: str | None = None
+    ebnf: str | None = None
+    structural_tag: str | None = None
+    white_space: str | None = None
+    order: str | None = None
 
     def __post_init__(self) -> None:
         self._check_ranges()
         self._check_texts()
-        if self.regex is not None and self.json_schema is not None:
+        given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        if len(given) > 1:
             raise InvalidRequest(
-                "json_schema", "regex and json_schema can't both constrain one output; give one of them"
+                given[1], f"{given[0]} and {given[1]} can't both constrain one output; give one of them"
             )
+        self._check_json_options()
 
     @property
     def greedy(self) -> bool:
@@ -78,15 +90,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @property
     def constraint_field(self) -> str:
         """The field that constrains the output, "" if none does."""
-        return "regex" if self.regex is not None else "json_schema" if self.json_schema is not None else ""
+        return next((name for name in CONSTRAINTS if getattr(self, name) is not None), "")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SamplingParams:
         """From JSON-like values: a single string for `stop`, None for a default, string keys in `logit_bias`."""
         values: dict[str, Any] = {}
         for name, value in fields.items():
-            if name in _NOT_YET and value is not None:
-                raise InvalidRequest(name, "this engine has no such constraint yet; use regex or json_schema")
             if name not in cls.__struct_fields__:
                 raise InvalidRequest(name, f"unknown sampling field; known are {', '.join(cls.__struct_fields__)}")
             if value is None:
@@ -124,6 +134,17 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             if not math.isfinite(bias) or abs(bias) > 1e4:
                 raise InvalidRequest("logit_bias", f"got {bias} for token {token_id}, wanted a number within 10000")
 
+    def _check_json_options(self) -> None:
+        for name in ("white_space", "order"):
+            if (value := getattr(self, name)) is None:
+                continue
+            if self.json_schema is None:
+                raise InvalidRequest(name, "says how JSON is written; it goes with json_schema")
+            known = isinstance(value, str) and (value in ORDERS if name == "order" else WHITE_SPACE.fullmatch(value))
+            if not known:
+                wanted = " or ".join(ORDERS) if name == "order" else "bounded, compact, pretty, pretty:0 to 8, or any"
+                raise InvalidRequest(name, f"got {value!r:.60}, wanted {wanted}")
+
     def _check_texts(self) -> None:
         for name in ("stop", "stop_regex", "stop_token_ids"):
             stops = getattr(self, name)
@@ -137,11 +158,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 raise InvalidRequest("stop", "an empty string would stop at once; leave it out")
         for pattern in self.stop_regex:
             _check_pattern(pattern)
-        for name in ("regex", "json_schema"):
+        for name in CONSTRAINTS:
             if (text := getattr(self, name)) is not None:
                 require_text(name, text)
 
 
+WHITE_SPACE = re.compile(r"bounded|compact|any|pretty(:[0-8])?")
+ORDERS = ("schema", "any", "required-first")
 _ALONE: dict[str, type] = {"stop": str, "stop_regex": str, "stop_token_ids": int}  # taken for a sequence of one
 
 _RANGES: tuple[tuple[str, float, float], ...] = (

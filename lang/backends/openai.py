@@ -55,9 +55,12 @@ _COMMON_EXTENSIONS = {  # what vLLM, SGLang and forktree add, each under the sam
     "stop_token_ids": "stop_token_ids",
     "ignore_eos": "ignore_eos",
 }
-_RARE_EXTENSIONS = {  # SGLang and forktree, partly
+_RARE_EXTENSIONS = {  # SGLang and forktree, partly; the tags and how JSON is written, forktree alone
     "regex": "regex",
     "ebnf": "ebnf",
+    "structural_tag": "structural_tag",
+    "white_space": "white_space",
+    "order": "order",
     "stop_regex": "stop_regex",
     "json_schema": "response_format",  # on completions; on chats it is OpenAI's own
 }

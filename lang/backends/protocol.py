@@ -136,6 +136,8 @@ class SamplingParams:
     json_schema: str | None = None  # JSON text
     ebnf: str | None = None
     structural_tag: str | None = None  # JSON text
+    white_space: str | None = None  # how a json_schema's output is written
+    order: str | None = None  # of its properties
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it: unset constraints and seed left out, tuples as lists, token ids of logit_bias as

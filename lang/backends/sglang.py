@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import fields
 from typing import Any
 
 from ..errors import BackendError, RequestRefused
@@ -18,6 +19,8 @@ from .protocol import Capabilities, ChatFormat, Chunk, GenerateRequest, ModelInf
 __all__ = ["SGLangEndpoint"]
 
 _SERVER = "an SGLang server"
+_OPTIONS = frozenset(each.name for each in fields(SamplingParams)) - {"white_space", "order"}
+_OPTIONS |= {"return_logprob", "logprob_start_len", "top_logprobs_num"}
 _MOST_REMEMBERED = 1024  # sets of choices
 _TAIL = 8  # tokens of the prompt that a choice may retokenize; more are looked at where that is not enough
 
@@ -32,7 +35,7 @@ class SGLangEndpoint(BlockingServerCalls):
     api_key, verify, timeout, connect_timeout, max_connections
                  as for RuntimeEndpoint"""
 
-    capabilities = Capabilities(name="an SGLang server", token_ids=False)
+    capabilities = Capabilities(name=_SERVER, options=_OPTIONS, token_ids=False)
 
     def __init__(
         self,

@@ -44,6 +44,8 @@ class Call:
         *,
         regex: str | None = None,
         json_schema: str | Mapping[str, Any] | bool | None = None,
+        ebnf: str | None = None,
+        structural_tag: str | Mapping[str, Any] | None = None,
         return_logprob: bool = False,
         logprob_start_len: int = -1,
         top_logprobs_num: int = 0,
@@ -64,7 +66,12 @@ class Call:
             require_text("regex", regex)
             params = _with(params, regex=regex)
         if json_schema is not None:
-            params = _with(params, json_schema=_json_text(json_schema))
+            params = _with(params, json_schema=_json_text("json_schema", json_schema))
+        if ebnf is not None:
+            require_text("ebnf", ebnf)
+            params = _with(params, ebnf=ebnf)
+        if structural_tag is not None:
+            params = _with(params, structural_tag=_json_text("structural_tag", structural_tag))
         return cls(
             params,
             return_logprob,
@@ -140,14 +147,14 @@ def _require_int(field: str, value: object, low: int, high: int) -> None:
         raise InvalidRequest(field, f"got {value!r:.60}, wanted an integer from {low} to {high}")
 
 
-def _json_text(schema: str | Mapping[str, Any] | bool) -> str:
-    if not isinstance(schema, str):
+def _json_text(field: str, value: str | Mapping[str, Any] | bool) -> str:
+    if not isinstance(value, str):
         try:
-            schema = json.dumps(schema)
+            value = json.dumps(value)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRequest("json_schema", f"is not JSON: {error}") from None
-    require_text("json_schema", schema)
-    return schema
+            raise InvalidRequest(field, f"is not JSON: {error}") from None
+    require_text(field, value)
+    return value
 
 
 def _with(params: SamplingParams, **changes: Any) -> SamplingParams:

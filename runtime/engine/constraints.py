@@ -6,6 +6,8 @@ Imported by the engine loop; imports grammar, never torch.
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,44 +16,85 @@ from ..sampling_params import SamplingParams
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from forktree.grammar import AnyGrammar, Compiler
+    from forktree.grammar import AnyMatcher, Compiler, Constraint
 
     from ..config import GrammarBackend
 
+NUM_WORKERS = 4  # a constraint that takes its whole time limit holds up no other
+
 
 class Constraints:
-    """Compiles the constraints of one engine's requests on a thread of its own."""
+    """Compiles the constraints of one engine's requests on threads of its own."""
 
-    def __init__(self, tokenizer: Tokenizer, eos_token_ids: tuple[int, ...], backend: GrammarBackend) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        eos_token_ids: tuple[int, ...],
+        backend: GrammarBackend,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        """`prepare`: what else the first constraint needs, done on the same thread."""
         self._backend = backend
-        self._tokenizer, self._eos_token_ids = tokenizer, eos_token_ids
+        self._tokenizer, self._eos_token_ids, self._prepare = tokenizer, eos_token_ids, prepare
         self._compiler: Compiler | None = None  # made with the first constraint: most engines never see one
-        self._worker = ThreadPoolExecutor(1, "forktree-grammar")
+        self._making = threading.Lock()
+        self._workers = ThreadPoolExecutor(NUM_WORKERS, "forktree-grammar")
 
-    async def compile(self, params: SamplingParams) -> AnyGrammar | None:
-        """The grammar that `params` ask for, if they do. Raises InvalidRequest naming the field."""
+    async def compile(self, params: SamplingParams, *, room: int) -> AnyMatcher | None:
+        """The start of the grammar that `params` ask for, if they do. Cancelling it drops what has not begun.
+
+        room   tokens that the context has for the output
+        Raises InvalidRequest naming the field: the constraint's, or max_new_tokens if no output is as short as that."""
         if not params.constraint_field:
             return None
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._compile, params)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, self._compile, params, room)
 
     def close(self) -> None:
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _compile(self, params: SamplingParams) -> AnyGrammar:
-        from forktree.grammar import Compiler, Constraint, GrammarError, Vocabulary  # numba: not at every start
+    def _compile(self, params: SamplingParams, room: int) -> AnyMatcher:
+        from forktree.grammar import GrammarError  # numba: not at every start
 
         field = params.constraint_field
         try:
-            if params.regex is not None:
-                constraint = Constraint.regex(params.regex)
-            else:
-                assert params.json_schema is not None
-                constraint = Constraint.json_schema(params.json_schema)
-            if self._compiler is None:
-                vocabulary = Vocabulary(self._tokenizer.vocabulary(), self._eos_token_ids)
-                self._compiler = Compiler(vocabulary, backend=self._backend)
-            return self._compiler.compile(constraint)
+            matcher = self._made_compiler().compile(_constraint(params)).matcher()
+            needed = matcher.tokens_needed()
         except GrammarError as error:
             raise InvalidRequest(field, str(error), "invalid_grammar") from None
         except RecursionError:
             raise InvalidRequest(field, "is nested too deeply", "invalid_grammar") from None
+        if 0 < params.max_new_tokens < needed:  # the end of sequence needs no token: a whole output ends by itself
+            left = " that the context leaves room for" if params.max_new_tokens == room else ""
+            raise InvalidRequest(
+                "max_new_tokens",
+                f"got {params.max_new_tokens}{left}; the shortest output that {field} allows takes {needed} tokens",
+                "max_tokens_too_small",
+            )
+        return matcher
+
+    def _made_compiler(self) -> Compiler:
+        from forktree.grammar import Compiler, Vocabulary
+
+        with self._making:
+            if self._compiler is None:
+                vocabulary = Vocabulary(self._tokenizer.vocabulary(), self._eos_token_ids)
+                compiler = Compiler(vocabulary, backend=self._backend)
+                if self._prepare is not None:
+                    self._prepare()
+                self._compiler = compiler
+            return self._compiler
+
+
+def _constraint(params: SamplingParams) -> Constraint:
+    from forktree.grammar import Constraint
+
+    if params.regex is not None:
+        return Constraint.regex(params.regex)
+    if params.ebnf is not None:
+        return Constraint.ebnf(params.ebnf)
+    if params.structural_tag is not None:
+        return Constraint.structural_tag(params.structural_tag)
+    assert params.json_schema is not None
+    kind, _, blanks = (params.white_space or "bounded").partition(":")
+    white_space = ("pretty", int(blanks or 2)) if kind == "pretty" else kind
+    return Constraint.json_schema(params.json_schema, white_space=white_space, order=params.order or "schema")  # type: ignore[arg-type]  # checked by SamplingParams

@@ -33,6 +33,7 @@ from ..models.causal_lm import CausalLM
 from ..request import Request
 from ..scheduler import Scheduler
 from .constraints import Constraints
+from .jump_forward import JumpForward
 from .loop import EngineLoop, News, Served
 from .messages import (
     Abort,
@@ -101,9 +102,11 @@ class EngineCore:
             scratch_page=num_pages,
             num_slots=config.max_running_requests,
         )
-        self._constraints = Constraints(self._tokenizer, files.eos_token_ids, config.grammar_backend)
         mask_words = -(-self._tokenizer.vocab_size // 32)
-        self._loop = EngineLoop(self._scheduler, self._executor, emit, mask_words=mask_words)
+        jump_forward = JumpForward(self._tokenizer, mask_words=mask_words) if config.jump_forward else None
+        prepare = jump_forward.prepare if jump_forward is not None else None
+        self._constraints = Constraints(self._tokenizer, files.eos_token_ids, config.grammar_backend, prepare)
+        self._loop = EngineLoop(self._scheduler, self._executor, emit, mask_words=mask_words, jump_forward=jump_forward)
         self._internal_ids = count(-1, -1)  # of requests that no client knows by itself
         self._scoring = Scoring(self._loop, self._tokenizer, self._internal_ids.__next__)
         self._overlap = config.overlap
@@ -181,7 +184,8 @@ class EngineCore:
     async def _compile_then_start(self, served: Served) -> None:
         request = served.request
         try:
-            grammar = await self._constraints.compile(request.params)
+            room = self._longest_request - request.num_prompt
+            request.matcher = await self._constraints.compile(request.params, room=room)
         except InvalidRequest as error:
             self._refuse(request.request_id, error, served.tell)
             return
@@ -190,8 +194,6 @@ class EngineCore:
             failed = RequestFailed("compiling the constraint failed; see the engine's log")
             self._refuse(request.request_id, failed, served.tell)
             return
-        if grammar is not None:
-            request.matcher = grammar.matcher()
         self._start(served)
 
     def _start(self, served: Served) -> None:
@@ -262,6 +264,8 @@ class EngineCore:
             computed_prompt_tokens=counters.computed_prompt_tokens,
             cached_tokens=counters.cached_tokens,
             generated_tokens=counters.generated_tokens,
+            forced_tokens=counters.forced_tokens,
+            saved_passes=counters.saved_passes,
             retractions=counters.retractions,
             evicted_pages=counters.evicted_pages,
             steps=counters.steps,

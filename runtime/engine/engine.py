@@ -47,9 +47,10 @@ class Engine:
             print(engine.generate("The capital of France is", {"max_new_tokens": 8}).text)
 
     Generating takes a prompt (text, token ids, or a list of both), sampling parameters (SamplingParams or a dict of its
-    fields), and as keywords: regex, json_schema (constrain the output), return_logprob, logprob_start_len (>= 0: also
-    the prompt's, from that position on), top_logprobs_num, cache_salt (prefixes are shared only among equal salts) and
-    request_id (a name for `abort`). Raises InvalidRequest (field, message), RequestFailed, EngineDead.
+    fields), and as keywords: regex, json_schema, ebnf, structural_tag (constrain the output), return_logprob,
+    logprob_start_len (>= 0: also the prompt's, from that position on), top_logprobs_num, cache_salt (prefixes are
+    shared only among equal salts) and request_id (a name for `abort`). Raises InvalidRequest (field, message),
+    RequestFailed, EngineDead.
     Sync methods may be called from any thread, async ones from any event loop. Raises ModelLoadError at the start.
     """
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forktree.grammar import GrammarError
+from forktree.grammar import GrammarError, fill_masks
 
 from ..errors import ForktreeRuntimeError, InvalidRequest, RequestFailed, describe_error
 from ..execution.executor import Executor, StepFuture
 from ..execution.sampler import NOT_NUMBERS, Logprob, StepResult, TokenMasks
 from ..request import IntArray, Request, Span, State, Step
 from ..scheduler import Scheduler
+from .jump_forward import CONTEXT_TOKENS, JumpForward
 from .messages import EngineMessage, Failed, Output
 from .output import Finish, OutputStream, StopTooSlow
 
@@ -53,13 +54,15 @@ class EngineLoop:
         emit: Callable[[list[EngineMessage]], None],
         *,
         mask_words: int,
+        jump_forward: JumpForward | None = None,
     ) -> None:
         self._scheduler, self._executor, self._emit = scheduler, executor, emit
-        self._mask_words = mask_words
+        self._mask_words, self._jump_forward = mask_words, jump_forward
         self._served: dict[int, Served] = {}
         self._news: list[EngineMessage] = []
         self._wake = asyncio.Event()
         self._closing = False
+        self._overlapped = False
         self._num_stalls = 0  # turns in a row that planned nothing though requests were there and no step in flight
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -69,6 +72,9 @@ class EngineLoop:
         self._scheduler.add(*(each.request for each in served))
         self._served.update((each.request.request_id, each) for each in served)
         self._wake.set()
+        for each in served:
+            if each.request.matcher is not None:
+                self._begin_forced(each)
 
     def abort(self, request_id: int) -> None:
         """End a request now; its client is told with finish_reason "abort". Unknown ids are harmless."""
@@ -87,6 +93,7 @@ class EngineLoop:
 
     async def run_overlapped(self) -> None:
         """Each turn: launch step t; while it runs, finish t-1, then hand t's sampler its masks."""
+        self._overlapped = True
         previous: StepFuture | None = None
         while not self._closing:
             current = self._launch()
@@ -150,6 +157,8 @@ class EngineLoop:
             failure = result.failures.get(row) if row is not None else None
             if any(math.isnan(owed.logprob) for owed in prompt_logprobs):
                 failure = NOT_NUMBERS
+            if span.is_stale:  # forced tokens came in between: what it sampled is not wanted, nor why it could not
+                row, failure = None, failure if failure is not None and failure.corrupt else None
             token_id = result.token_ids[row] if row is not None and failure is None else None
             corrupt = failure is not None and failure.corrupt
             if not self._scheduler.land(span, token_id, keep=not corrupt):
@@ -176,6 +185,8 @@ class EngineLoop:
                 matcher.advance(token_id)
                 if matcher.finished:
                     finish = served.output.close(Finish("stop"))
+                elif finish is None:
+                    finish = self._jump(served, num_open=1)
             if finish is None:
                 self._tell(served, None)
             else:
@@ -184,6 +195,55 @@ class EngineLoop:
             self._refuse(served, "stop_regex", str(error))
         except GrammarError as error:
             self._refuse(served, served.request.params.constraint_field, str(error))
+
+    def _begin_forced(self, served: Served) -> None:
+        """What the grammar forces at the very start is computed together with the prompt."""
+        try:
+            finish = self._jump(served, num_open=0)
+        except (StopTooSlow, GrammarError) as error:
+            field = "stop_regex" if isinstance(error, StopTooSlow) else served.request.params.constraint_field
+            self._refuse(served, field, str(error))
+        else:
+            if finish is None:
+                self._tell(served, None)
+            else:
+                self._end(served, finish)
+        self._flush_news()
+
+    def _jump(self, served: Served, *, num_open: int) -> Finish | None:
+        """Write what the grammar forces from here on; the finish if that ends the output.
+
+        A step in flight goes on from the last token known before, and samples one that it need not (Span.is_stale); the
+        forced tokens enter the next step, as one span."""
+        request, output, matcher = served.request, served.output, served.request.matcher
+        if self._jump_forward is None or matcher is None or not _may_jump(request):
+            return None
+        jump = self._jump_forward.plan(
+            matcher,
+            request.known[-CONTEXT_TOKENS - num_open :].tolist(),
+            num_open=num_open,
+            tokens_left=request.params.max_new_tokens - request.num_output,
+            stop_ids=(*request.params.stop_token_ids, *request.eos_token_ids),
+        )
+        if jump is None:
+            return None
+        self._scheduler.cut(request, jump.num_replaced, len(jump.token_ids))
+        output.reopen(jump.num_replaced)
+        for token_id in jump.token_ids:
+            self._scheduler.force(request, token_id)
+            if (finish := output.push(token_id, None)) is not None:
+                return finish
+        return output.close(Finish("stop")) if matcher.finished else None
+
+    def _is_jump_certain(self, request: Request, mask: IntArray) -> bool:
+        assert self._jump_forward is not None
+        if request.matcher is None or request.state is not State.RUNNING or not _may_jump(request):
+            return False
+        try:
+            return self._jump_forward.is_certain(request.matcher, mask)
+        except GrammarError as error:
+            self._refuse(self._served[request.request_id], request.params.constraint_field, str(error))
+            return False
 
     def _end(self, served: Served, finish: Finish) -> None:
         del self._served[served.request.request_id]
@@ -245,20 +305,34 @@ class EngineLoop:
         rows = [i for i, span in enumerate(sampling) if _constrained(span)]
         if not rows:
             return None
+        requests = [sampling[i].request for i in rows]
         words = np.full((len(rows), self._mask_words), -1, np.int32)
         with self._failing_all("filling token masks"):
-            for at, i in enumerate(rows):
-                self._fill_mask(sampling[i].request, words[at])
+            self._fill_masks(requests, words)
         self._flush_news()
+        if self._overlapped and self._jump_forward is not None:
+            with self._failing_all("looking for forced tokens"):
+                for request, row in zip(requests, words, strict=True):
+                    request.awaits_pending = self._is_jump_certain(request, row)
         return TokenMasks(rows, words)
 
-    def _fill_mask(self, request: Request, words: IntArray) -> None:
-        """One row; a grammar that turns out too complex fails its own request and nobody else's."""
-        assert request.matcher is not None
+    def _fill_masks(self, requests: list[Request], words: IntArray) -> None:
+        """All rows in one call; a grammar that turns out too complex fails its own request and nobody else's."""
+        left = [request.params.max_new_tokens - request.num_output for request in requests]
         try:
-            request.matcher.fill_mask(words, request.params.max_new_tokens - request.num_output)
-        except GrammarError as error:
-            self._refuse(self._served[request.request_id], request.params.constraint_field, str(error))
+            fill_masks([request.matcher for request in requests], words, left)
+        except GrammarError:  # whose, the call does not say
+            for request, row, tokens_left in zip(requests, words, left, strict=True):
+                assert request.matcher is not None
+                try:
+                    request.matcher.fill_mask(row, tokens_left)
+                except GrammarError as error:
+                    self._refuse(self._served[request.request_id], request.params.constraint_field, str(error))
+
+
+def _may_jump(request: Request) -> bool:
+    """Not where the log-probability of every token is wanted, nor where a bias may favour another spelling."""
+    return not request.return_logprob and not request.params.logit_bias
 
 
 def _note_first_spans(step: Step) -> None:
@@ -269,5 +343,6 @@ def _note_first_spans(step: Step) -> None:
 
 
 def _constrained(span: Span) -> bool:
-    """A request that has ended meanwhile needs no mask: its token will be dropped."""
-    return span.request.matcher is not None and span.request.state in (State.RUNNING, State.RETRACTING)
+    """A request that has ended or gone on meanwhile needs no mask: its token will be dropped."""
+    request = span.request
+    return request.matcher is not None and request.state in (State.RUNNING, State.RETRACTING) and not span.is_stale

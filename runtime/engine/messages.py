@@ -30,11 +30,13 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one request; `cached_tokens` of the prompt came from the prefix cache."""
+    """Tokens of one request; `cached_tokens` of the prompt came from the prefix cache, `forced_tokens` of the output
+    were not sampled: its constraint left no choice."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    forced_tokens: int = 0
 
 
 class Timing(msgspec.Struct, frozen=True, array_like=True):
@@ -91,12 +93,18 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True):
-    """Totals since the start, and the engine's state now. pages_free + pages_cached + pages_running == pages_total."""
+    """Totals since the start, and the engine's state now. pages_free + pages_cached + pages_running == pages_total.
+
+    forced_tokens   of the generated ones, those that a constraint left no choice about and nobody sampled
+    saved_passes    times that a request did not enter a step because of them
+    """
 
     prompt_tokens: int
     computed_prompt_tokens: int
     cached_tokens: int
     generated_tokens: int
+    forced_tokens: int
+    saved_passes: int
     retractions: int
     evicted_pages: int
     steps: int

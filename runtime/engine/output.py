@@ -44,6 +44,7 @@ class OutputStream:
         self._stop_tokens = {id: stop for stop in request.params.stop if (id := tokenizer.special_id(stop)) is not None}
         self._longest_stop = max((len(stop) for stop in request.params.stop), default=0)
         self._text = ""  # all of it
+        self._num_rewritten = 0  # bytes at the end of _text that the next tokens spell once more
         self._num_emitted = 0  # characters of _text that the client has
         self._tokens: list[int] = []  # not yet emitted
         self._logprobs: list[TokenLogprob] = []  # not yet emitted
@@ -69,7 +70,8 @@ class OutputStream:
         ends = token_id in params.stop_token_ids or (not params.ignore_eos and token_id in self._request.eos_token_ids)
         if ends and not params.no_stop_trim:
             return self.close(Finish("stop", token_id))
-        added = self._detokenizer.push(token_id)
+        added = self._detokenizer.push(token_id, self._num_rewritten)
+        self._num_rewritten = max(0, self._num_rewritten - len(self._tokenizer.bytes_of(token_id)))
         before = len(self._text)
         self._text += added
         if added and (finish := self._find_stop(before)):
@@ -79,6 +81,14 @@ class OutputStream:
         if self._request.num_output >= params.max_new_tokens:
             return self.close(Finish("length"))
         return None
+
+    def reopen(self, num_tokens: int) -> None:
+        """The last `num_tokens`, of which nobody has been told, go; the next to come spell the same bytes, then more.
+
+        The text stays as it is."""
+        assert num_tokens <= len(self._tokens), "a client has been told of it"
+        for _ in range(num_tokens):
+            self._num_rewritten += len(self._tokenizer.bytes_of(self._tokens.pop()))
 
     def close(self, finish: Finish) -> Finish:
         """The output ends here; part of a character that is left over becomes U+FFFD."""
@@ -109,12 +119,13 @@ class OutputStream:
     @property
     def usage(self) -> Usage:
         request = self._request
-        return Usage(request.num_prompt, request.num_output, request.num_cached or 0)
+        return Usage(request.num_prompt, request.num_output, request.num_cached or 0, request.num_forced)
 
     def _timing(self) -> Timing:
         now, request = time.monotonic(), self._request
         planned = request.planned_at if request.planned_at is not None else now
         first = self._first_token_at if self._first_token_at is not None else now
+        first = max(first, planned)  # forced tokens may come before anything is computed
         return Timing(
             queue_ms=(planned - self._began) * 1000,
             prefill_ms=(first - planned) * 1000,

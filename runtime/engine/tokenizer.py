@@ -89,11 +89,11 @@ class Detokenizer:
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def push(self, token_id: int) -> str:
-        """The text that is complete with this token."""
+    def push(self, token_id: int, num_written: int = 0) -> str:
+        """The text that is complete with this token, of which the first `num_written` bytes came with others."""
         if token_id in self._skipped:
             return ""
-        return self._decoder.decode(self._tokenizer.bytes_of(token_id))
+        return self._decoder.decode(self._tokenizer.bytes_of(token_id)[num_written:])
 
     def finish(self) -> str:
         """What is left: U+FFFD if the output ends inside a character."""

@@ -173,6 +173,8 @@ _COUNTERS = (
     ("prefix_cache_queries", "prompt_tokens", "prompt tokens looked up in the prefix cache"),
     ("prefix_cache_hits", "cached_tokens", "of these, tokens found there"),
     ("computed_prompt_tokens", "computed_prompt_tokens", "prompt tokens computed, again after a retraction as well"),
+    ("forced_tokens", "forced_tokens", "generated tokens that a constraint forced and nobody sampled"),
+    ("saved_passes", "saved_passes", "times that a request did not enter a step because of forced tokens"),
     ("device_seconds", "device_seconds", "time spent computing steps"),
     ("evicted_pages", "evicted_pages", "cached pages given up for running requests"),
 )

@@ -1,5 +1,6 @@
 """What enters a step: requests and page counts in, Step out. No tensors, no clock, no executor."""
 
-from .scheduler import Counters, Scheduler
+from .counters import Counters
+from .scheduler import Scheduler
 
 __all__ = ["Counters", "Scheduler"]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,23 +26,11 @@ from ..config import EngineConfig
 from ..errors import EngineOverloaded
 from ..memory.page_pool import PagePool
 from ..request import IntArray, Request, Span, State, Step
+from .counters import Counters
 from .policy import Candidate, order
 
 POLICY_WINDOW = 128  # the oldest waiting requests, among which a policy chooses
 DECODE_HEADROOM_TOKENS = 16  # kept free for each running request when another one is admitted
-
-
-@dataclass
-class Counters:
-    """Totals since the start; exported as metrics."""
-
-    prompt_tokens: int = 0  # submitted
-    computed_prompt_tokens: int = 0  # computed, again after a retraction included
-    cached_tokens: int = 0  # taken from the cache when a request first ran
-    generated_tokens: int = 0
-    retractions: int = 0
-    evicted_pages: int = 0
-    steps: int = 0
 
 
 class Scheduler:
@@ -107,6 +94,26 @@ class Scheduler:
             request.append(token_id)
             self.counters.generated_tokens += 1
         return True
+
+    def cut(self, request: Request, num_replaced: int, num_forced: int) -> None:
+        """Drop the last `num_replaced` tokens, to be replaced by `num_forced` others (`force`).
+
+        Only tokens that landed last may go: nobody shares them yet. Steps in flight may compute one of them: they run
+        before any that is planned from now on, so those write over it, and what they sample is stale (Span.is_stale).
+        """
+        num_kept = request.num_tokens - num_replaced
+        assert num_kept >= max(request.num_prompt, request.num_shared_pages * self._config.page_size)
+        self.counters.generated_tokens -= num_replaced
+        self.counters.saved_passes += max(1, num_forced - num_replaced) - request.num_pending  # what is new took one
+        request.cut(num_kept)
+
+    def force(self, request: Request, token_id: int) -> None:
+        """One more token of the output that nothing samples; it enters the next span."""
+        request.tokens[request.num_tokens] = token_id
+        request.num_tokens += 1
+        request.num_forced += 1
+        self.counters.generated_tokens += 1
+        self.counters.forced_tokens += 1
 
     def reset(self) -> list[Request]:
         """Forget every request and every cached page, after a step failed on the device. Returns the requests."""
@@ -233,6 +240,7 @@ class Scheduler:
             samples=samples,
             position=request.length - request.num_prompt,
             logprobs=self._owed_logprobs(request, start, length),
+            revision=request.revision,
         )
         request.computed = span.end
         request.num_pending += int(samples)
@@ -317,8 +325,8 @@ class Scheduler:
         request.computed = min(num_matched, request.least_recompute)
         request.slot = self._free_slots.pop()
         if request.num_cached is None:
-            request.num_cached = request.computed
-            self.counters.cached_tokens += max(0, request.computed - request.num_inherited)
+            request.num_cached = min(request.computed, request.num_prompt)
+            self.counters.cached_tokens += max(0, request.num_cached - request.num_inherited)
         self._holding[request.request_id] = request
         return True
 

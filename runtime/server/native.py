@@ -87,6 +87,7 @@ def _meta(asked: Generate, exchange: Exchange, job: int, choice: Choice) -> dict
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "cached_tokens": usage.cached_tokens,
+        "forced_tokens": usage.forced_tokens,
     }
     if choice.finish_reason is not None:
         meta["kept_token_ids"] = choice.kept_token_ids

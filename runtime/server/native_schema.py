@@ -16,6 +16,7 @@ import msgspec
 from ..errors import InvalidRequest
 from ..sampling_params import SamplingParams
 from .body import convert, present, refuse
+from .constraint_fields import json_text
 from .exchange import SAFE_ID, Job, new_id
 from .prompts import Prompt, prompt_ids
 from .service import Service
@@ -44,11 +45,7 @@ PARAMS_ONLY: dict[str, tuple[object, ...]] = {
     "regex": ("",),
     "json_schema": ("",),
 }
-PARAMS_UNSUPPORTED = {
-    "ebnf": "grammars are not supported by this version of the server; use regex or json_schema",
-    "structural_tag": "not supported by this version of the server; use regex or json_schema",
-    "custom_params": _CODE,
-}
+PARAMS_UNSUPPORTED = {"custom_params": _CODE}
 
 
 class GenerateRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -165,8 +162,9 @@ def _params(given: dict[str, Any]) -> SamplingParams:
             raise InvalidRequest(name, why, "unsupported_parameter")
     if "sampling_seed" in fields and "seed" not in fields:
         fields["seed"] = fields.pop("sampling_seed")
-    if isinstance(fields.get("json_schema"), (dict, bool)):
-        fields["json_schema"] = msgspec.json.encode(fields["json_schema"]).decode()
+    for name in ("json_schema", "structural_tag"):
+        if isinstance(fields.get(name), (dict, bool)):
+            fields[name] = json_text(fields[name])
     return SamplingParams.from_dict(fields)
 
 

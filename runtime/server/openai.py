@@ -19,6 +19,7 @@ from msgspec import UNSET, UnsetType
 
 from ..errors import InvalidRequest
 from .body import read_object
+from .constraint_fields import constraint_of
 from .errors import Refused, renamed
 from .exchange import Choice, Job, new_id
 from .http import EXCHANGE, SERVICE
@@ -213,10 +214,13 @@ async def _completion_work(service: Service, asked: CompletionRequest) -> _Compl
     prompts = _prompts(asked.prompt)
     _check_counts(service, asked, len(prompts))
     limit = asked.asked_tokens()
+    # a constraint says itself when its output is whole
+    constrained = constraint_of(asked) is not None
+    default = service.engine.info.context_length if constrained else DEFAULT_COMPLETION_TOKENS
     jobs: list[Job] = []
     for prompt in prompts:
         ids = await prompt_ids(service.engine, prompt, "prompt")
-        max_tokens = _room(service, asked, ids, limit, DEFAULT_COMPLETION_TOKENS)
+        max_tokens = _room(service, asked, ids, limit, default)
         wants = asked.logprobs is not None
         job = Job(
             ids,

@@ -14,6 +14,7 @@ import msgspec
 from ..errors import InvalidRequest
 from ..sampling_params import SamplingParams
 from .body import convert, present, refuse
+from .constraint_fields import Constrained, constraint_of, known_formats
 
 MAX_LOGPROBS = 20
 MAX_MESSAGES = 4096
@@ -36,16 +37,12 @@ ONLY: dict[str, tuple[object, ...]] = {
     "use_beam_search": (False,),
 }
 _TOOLS = "tool calls are not supported by this version of the server"
-_CONSTRAINT = "not supported; use response_format or regex"
 UNSUPPORTED: dict[str, str] = {
     "tools": _TOOLS,
     "tool_choice": _TOOLS,
     "functions": _TOOLS,
     "function_call": _TOOLS,
-    **dict.fromkeys(
-        ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"), _CONSTRAINT
-    ),
-    **dict.fromkeys(("ebnf", "grammar", "structural_tag", "json_schema"), _CONSTRAINT),
+    **dict.fromkeys(("grammar", "json_schema"), "not supported under this name; use ebnf or response_format"),
     **dict.fromkeys(
         ("chat_template", "chat_template_kwargs"), "the model's own chat template is used; it can't be changed"
     ),
@@ -56,11 +53,11 @@ UNSUPPORTED: dict[str, str] = {
     "suffix": "not supported: the model does not fill in the middle",
     "prompt_logprobs": "not supported; use echo with logprobs",
 }
-NAMES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens", "json_schema": "response_format"}
+NAMES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}
 
 SAME_NAME = (
     *("n", "stop", "stop_token_ids", "stop_regex", "temperature", "top_p", "top_k", "min_p", "frequency_penalty"),
-    *("presence_penalty", "repetition_penalty", "logit_bias", "seed", "ignore_eos", "skip_special_tokens", "regex"),
+    *("presence_penalty", "repetition_penalty", "logit_bias", "seed", "ignore_eos", "skip_special_tokens"),
 )
 
 
@@ -72,19 +69,7 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     include_usage: bool = False
 
 
-class SchemaFormat(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    schema: dict[str, Any] | bool
-    name: str = ""
-    description: str = ""
-    strict: bool = True  # both ways the schema is enforced
-
-
-class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: SchemaFormat | None = None
-
-
-class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+class Common(Constrained, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """What completions and chat share: OpenAI's fields, and the ones vLLM and SGLang add under the same names."""
 
     model: str | None = None
@@ -109,8 +94,6 @@ class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     seed: int | None = None
     ignore_eos: bool = False
     skip_special_tokens: bool = True
-    response_format: ResponseFormat | None = None
-    regex: str | None = None
     return_token_ids: bool = False
     cache_salt: Annotated[str, msgspec.Meta(max_length=256)] = ""  # requests share cached prefixes within one salt only
 
@@ -181,11 +164,13 @@ def sampling_params(request: Common, max_new_tokens: int) -> SamplingParams:
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": request.min_tokens,
         "no_stop_trim": request.include_stop_str_in_output,
-        "json_schema": _schema_text(request.response_format),
+        "white_space": request.white_space,
+        "order": request.order,
     }
     fields.update({name: getattr(request, name) for name in SAME_NAME})
-    if request.regex is not None and fields["json_schema"] is not None:
-        raise InvalidRequest("regex", "regex and response_format can't both constrain one output; give one of them")
+    if (constraint := constraint_of(request)) is not None:
+        field, value, _ = constraint
+        fields[field] = value
     return SamplingParams.from_dict(fields)
 
 
@@ -193,32 +178,22 @@ def names_of(request: Common) -> dict[str, str]:
     """The engine's field names -> the names this request used."""
     limit = "max_completion_tokens" if request.max_completion_tokens is not None else "max_tokens"
     prompt = "messages" if isinstance(request, ChatRequest) else "prompt"
-    return {**NAMES, "max_new_tokens": limit, "text": prompt, "input_ids": prompt, "prompt": prompt}
-
-
-def _schema_text(format: ResponseFormat | None) -> str | None:
-    if format is None or format.type == "text":
-        return None
-    if format.type == "json_object":
-        return '{"type":"object"}'
-    if format.json_schema is None:
-        raise InvalidRequest("response_format.json_schema", "this parameter is required", "missing_parameter")
-    return msgspec.json.encode(format.json_schema.schema).decode()
+    names = {**NAMES, "max_new_tokens": limit, "text": prompt, "input_ids": prompt, "prompt": prompt}
+    try:
+        constraint = constraint_of(request)
+    except InvalidRequest:  # names its fields as the request does
+        constraint = None
+    return names if constraint is None else {**names, constraint[0]: constraint[2]}
 
 
 def _known(body: Mapping[str, Any]) -> dict[str, Any]:
     fields = refuse(present(body), unsupported=UNSUPPORTED, only=ONLY, harmless=HARMLESS)
-    for name in ("stream_options", "response_format"):
-        if isinstance(fields.get(name), dict):
-            fields[name] = present(fields[name])
+    known_formats(fields)
     if isinstance(fields.get("stream_options"), dict):
-        options = fields["stream_options"]
+        options = fields["stream_options"] = present(fields["stream_options"])
         refuse(options, unsupported=STREAM_UNSUPPORTED, only=STREAM_ONLY, harmless=(), inside="stream_options.")
     if fields.get("stop") == "":  # as in the native form, "" is no constraint
         del fields["stop"]
-    format = fields.get("response_format")
-    if isinstance(format, dict) and isinstance(format.get("json_schema"), dict):
-        fields["response_format"] = {**format, "json_schema": present(format["json_schema"])}
     return fields
 
 

@@ -71,7 +71,8 @@ def test_nodes_know_the_users_line() -> None:
         ({"regex": 5}, "regex: got 5, wanted a pattern as a string"),
         ({"regex": "a", "dtype": int}, "regex and dtype can't both constrain one output"),
         ({"regex": "a", "choices": ["a"]}, "regex and choices can't both"),
-        ({"choices": ["a"], "n": 2}, "n and logit_bias mean nothing for a choice"),
+        ({"choices": ["a"], "n": 2}, "n means nothing for a choice"),
+        ({"choices": ["a"], "order": "any"}, "order means nothing for a choice"),
         ({"choices_method": ft.greedy_token_selection}, "choices_method is given without choices"),
         ({"name": ""}, "name: got ''"),
     ],
@@ -252,3 +253,26 @@ def test_the_same_options_over_those_of_other_runs_are_those_of_the_run_they_are
         assert (node.options.over(run).temperature, node.options.over(run).max_new_tokens) == (run.temperature, 3)
     params = [node.options.to_params(more_stops=stops, seed=seed) for stops, seed in (((), 1), (("a",), None), ((), 2))]
     assert [(each.stop, each.seed) for each in params] == [((), 1), (("a",), None), ((), 2)]
+
+
+def test_how_json_is_written_goes_with_a_schema() -> None:
+    written = sampling(ft.gen("x", json_schema={"type": "object"}, white_space="pretty:4", order="any"))
+    assert (written.white_space, written.order) == ("pretty:4", "any")
+    assert sampling(ft.gen("x", type=dict[str, int], white_space="compact")).white_space == "compact"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"regex": "a", "white_space": "any"},
+            "white_space says how JSON is written; it goes with json_schema or type",
+        ),
+        ({"json_schema": {}, "white_space": "wide"}, "white_space: got 'wide', wanted bounded, compact, pretty"),
+        ({"json_schema": {}, "white_space": 4}, "white_space: got 4"),
+        ({"json_schema": {}, "order": "random"}, "order: got 'random', wanted schema, any or required-first"),
+    ],
+)
+def test_how_json_cannot_be_written_is_refused_at_the_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ft.ArgumentError, match=message):
+        ft.gen("x", **given)

@@ -143,6 +143,8 @@ class FakeEngine:
             computed_prompt_tokens=6,
             cached_tokens=4,
             generated_tokens=5,
+            forced_tokens=2,
+            saved_passes=1,
             retractions=1,
             evicted_pages=0,
             steps=7,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -256,3 +257,23 @@ async def test_an_empty_stop_is_none() -> None:
         error = await client.error("/generate", {"text": "x", "sampling_params": {**TWO, "stop": [""]}})
     assert (status, client.engine.requests[0]["params"].stop) == (200, ())
     assert error["param"] == "stop"
+
+
+async def test_grammars_and_structural_tags_reach_the_engine() -> None:
+    tag = {"type": "structural_tag", "format": {"type": "any_text"}}
+    asked = [
+        {"ebnf": 'root ::= "a"', "regex": ""},
+        {"structural_tag": tag},
+        {"structural_tag": json.dumps(tag), "ebnf": ""},
+        {"json_schema": {"type": "null"}, "white_space": "compact", "order": "required-first"},
+    ]
+    async with serving() as client:
+        for params in asked:
+            status, answer = await client.post(
+                "/generate", {"text": "a", "sampling_params": {"max_new_tokens": 1, **params}}
+            )
+            assert status == 200, answer
+    grammar, one, other, schema = (request["params"] for request in client.engine.requests)
+    assert grammar.ebnf == 'root ::= "a"'
+    assert json.loads(one.structural_tag) == json.loads(other.structural_tag) == tag
+    assert (schema.json_schema, schema.white_space, schema.order) == ('{"type":"null"}', "compact", "required-first")

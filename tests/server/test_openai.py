@@ -264,3 +264,60 @@ async def test_cache_salt_reaches_the_engine() -> None:
         await client.post("/v1/completions", {"prompt": "x", "cache_salt": "tenant-1"})
         await client.post("/generate", {"text": "x", "cache_salt": "tenant-2"})
     assert [request["cache_salt"] for request in client.engine.requests] == ["tenant-1", "tenant-2"]
+
+
+TAG = {"structures": [{"begin": "<f>", "schema": {}, "end": "</f>"}], "triggers": ["<"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "constraint", "value"),
+    [
+        ({"regex": "a+"}, "regex", "a+"),
+        ({"guided_regex": "a+"}, "regex", "a+"),
+        ({"guided_choice": ["a.b", "c"]}, "regex", r"a\.b|c"),
+        ({"structured_outputs": {"choice": ["yes", "no"]}}, "regex", "yes|no"),
+        ({"guided_json": {"type": "null"}}, "json_schema", '{"type":"null"}'),
+        ({"guided_json": '{"type": "null"}'}, "json_schema", '{"type": "null"}'),
+        ({"structured_outputs": {"json": True}}, "json_schema", "true"),
+        ({"structured_outputs": {"json_object": True}}, "json_schema", '{"type":"object"}'),
+        ({"ebnf": 'root ::= "a"'}, "ebnf", 'root ::= "a"'),
+        ({"guided_grammar": 'start: "a"'}, "ebnf", 'start: "a"'),
+        ({"structured_outputs": {"grammar": 'start: "a"', "regex": None}}, "ebnf", 'start: "a"'),
+        ({"structural_tag": {"format": {}}}, "structural_tag", '{"format":{}}'),
+        ({"regex": "", "ebnf": "", "structural_tag": ""}, "", None),
+    ],
+    ids=str,
+)
+async def test_each_way_to_ask_for_a_constraint_reaches_the_engine(
+    fields: dict[str, Any], constraint: str, value: str | None
+) -> None:
+    async with serving() as client:
+        status, answer = await client.post("/v1/chat/completions", {"messages": USER, "max_tokens": 1, **fields})
+        assert status == 200, answer
+    params = client.engine.requests[0]["params"]
+    assert params.constraint_field == constraint
+    assert value is None or getattr(params, constraint) == value
+
+
+@pytest.mark.parametrize("form", [TAG, {"format": {"type": "any_text"}}], ids=["triggers", "format"])
+async def test_a_structural_tag_is_a_response_format(form: dict[str, Any]) -> None:
+    format = {"type": "structural_tag", **form}
+    async with serving() as client:
+        await client.post("/v1/chat/completions", {"messages": USER, "max_tokens": 1, "response_format": format})
+    assert json.loads(client.engine.requests[0]["params"].structural_tag) == format
+
+
+async def test_how_json_is_written_is_an_option() -> None:
+    format = {"response_format": {"type": "json_object"}, "white_space": "pretty:4", "order": "any"}
+    async with serving() as client:
+        await client.post("/v1/chat/completions", {"messages": USER, "max_tokens": 1, **format})
+    params = client.engine.requests[0]["params"]
+    assert (params.white_space, params.order) == ("pretty:4", "any")
+
+
+async def test_a_constrained_completion_may_take_the_whole_context() -> None:
+    """A limit of 16 tokens, which OpenAI's clients get by default, would refuse most schemas."""
+    async with serving() as client:
+        await client.post("/v1/completions", {"prompt": "abc", "regex": "a+", "stop": "e"})
+        room = client.engine.info.context_length - 3
+    assert client.engine.requests[0]["params"].max_new_tokens == room

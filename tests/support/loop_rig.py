@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import pytest
 
+from forktree.grammar import Matcher
 from forktree.runtime.config import EngineConfig
+from forktree.runtime.engine.jump_forward import JumpForward
 from forktree.runtime.engine.loop import EngineLoop, Served
 from forktree.runtime.engine.messages import EngineMessage, Output, Scores, Timing
 from forktree.runtime.engine.output import OutputStream
 from forktree.runtime.engine.scoring import Scoring
 from forktree.runtime.engine.token_trie import TokenTrie
+from forktree.runtime.engine.tokenizer import Tokenizer
 from forktree.runtime.errors import ForktreeRuntimeError
 from forktree.runtime.memory.page_pool import PagePool
 from forktree.runtime.request import Request
@@ -31,15 +35,19 @@ class Rig:
     """The loop, and what comes of requests and score calls."""
 
     config: EngineConfig
+    tokenizer: Tokenizer = field(default_factory=ByteTokenizer)
     news: list[EngineMessage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         assert self.config.num_pages is not None
         self.scheduler = CheckedScheduler(self.config, PagePool(self.config.num_pages))
         self.executor = ScriptedExecutor(self.config.num_pages, self.config.page_size, self.config.max_running_requests)
-        self.loop = EngineLoop(self.scheduler, self.executor, self._receive, mask_words=8)
+        mask_words = -(-self.tokenizer.vocab_size // 32)
+        jump_forward = JumpForward(self.tokenizer, mask_words=mask_words) if self.config.jump_forward else None
+        self.loop = EngineLoop(
+            self.scheduler, self.executor, self._receive, mask_words=mask_words, jump_forward=jump_forward
+        )
         self._finished: dict[int, Output] = {}
-        self.tokenizer = ByteTokenizer()
         self.prompts: dict[int, list[int]] = {}
         self.aborted: set[int] = set()
         internal_ids = count(-1, -1)
@@ -48,12 +56,23 @@ class Rig:
         self.scores: dict[int, list[list[float]] | ForktreeRuntimeError] = {}
         self.score_timings: dict[int, Timing] = {}
 
-    def submit(self, prompt: list[int], max_new_tokens: int, *, eos: tuple[int, ...] = NEVER) -> int:
+    def submit(
+        self,
+        prompt: list[int],
+        max_new_tokens: int,
+        *,
+        eos: tuple[int, ...] = NEVER,
+        matcher: Matcher | None = None,
+        stream: bool = False,
+        return_logprob: bool = False,
+        **params: Any,
+    ) -> int:
         request_id = len(self.prompts) + 1
-        params = SamplingParams(max_new_tokens=max_new_tokens, temperature=0.0)
-        request = Request.create(request_id, prompt, params, seed=0, eos_token_ids=eos)
+        sampling = SamplingParams(max_new_tokens=max_new_tokens, temperature=0.0, **params)
+        request = Request.create(request_id, prompt, sampling, seed=0, eos_token_ids=eos)
+        request.matcher, request.return_logprob = matcher, return_logprob
         self.prompts[request_id] = prompt
-        self.loop.start(Served(request, OutputStream(request, self.tokenizer, stream=False)))
+        self.loop.start(Served(request, OutputStream(request, self.tokenizer, stream=stream)))
         return request_id
 
     def score(self, prompt: list[int], continuations: Sequence[Sequence[int]], *, namespace: bytes = b"") -> int:
@@ -103,9 +122,10 @@ class Rig:
         return self.finished()
 
 
-def rig(**fields: object) -> Rig:
+def rig(tokenizer: Tokenizer | None = None, **fields: object) -> Rig:
     defaults = {"num_pages": 64, "page_size": 1, "max_running_requests": 8, "step_tokens": 32}
-    return Rig(EngineConfig(**{**defaults, **fields}))  # type: ignore[arg-type]
+    config = EngineConfig(**{**defaults, **fields})  # type: ignore[arg-type]
+    return Rig(config) if tokenizer is None else Rig(config, tokenizer)
 
 
 both_loops = pytest.mark.parametrize("overlap", [True, False], ids=["overlapped", "plain"])

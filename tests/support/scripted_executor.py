@@ -72,6 +72,9 @@ class ScriptedFuture(StepFuture):
 
     def sample(self, masks: TokenMasks | None) -> None:
         token_ids = [next_token(end) for end in self._ends]
+        if masks is not None:
+            for row, words in zip(masks.rows, masks.words, strict=True):
+                token_ids[row] = _allowed_token(self._ends[row], words)
         for slot, token_id in zip(self._slots, token_ids, strict=True):
             self._executor.last_tokens[slot] = token_id
         self.resolve(StepResult(token_ids, {}, [None] * len(token_ids), self._prompt_logprobs))
@@ -124,6 +127,11 @@ class ScriptedExecutor:
             return _START
         at = length - 1
         return int(self._kv[pages[at // self._page_size] * self._page_size + at % self._page_size])
+
+
+def _allowed_token(prefix: int, words: np.ndarray) -> int:
+    allowed = np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
+    return int(allowed[(prefix >> 33) % len(allowed)])
 
 
 def _owed_logprobs(hashes: list[int], prompt_rows: list[PromptRows]) -> list[list[Logprob]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forktree.grammar import GrammarTooComplex
+from forktree.grammar import Compiler, Constraint, GrammarTooComplex, Vocabulary
 from forktree.runtime.engine.loop import Served
 from forktree.runtime.engine.messages import Failed
 from forktree.runtime.engine.output import OutputStream
@@ -126,6 +126,7 @@ class Stubborn:
     """A matcher that gives up, when asked for a mask or when told a token."""
 
     finished = False
+    grammar = Compiler(Vocabulary([bytes([byte]) for byte in range(256)], [])).compile(Constraint.regex("(?s).*"))
 
     def __init__(self, *, at_mask: bool) -> None:
         self._at_mask = at_mask
@@ -137,6 +138,9 @@ class Stubborn:
 
     def advance(self, token_id: int) -> None:
         raise GrammarTooComplex("too many states", place="the test")
+
+    def forced_bytes(self) -> bytes:
+        return b""
 
 
 @both_loops
