@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Protocol
 
 from . import char_classes as chars
@@ -32,8 +33,7 @@ class Utf8Writer:
     def __call__(self, ranges: Ranges) -> int:
         known = self._known.get(ranges)
         if known is None:
-            sequences = [s for low, high in ranges for s in _utf8_sequences(low, high)]
-            known = self._known[ranges] = _alternative_of_sequences(self._e, sequences)
+            known = self._known[ranges] = _expression_of(self._e, _utf8_tree(ranges))
         return known
 
     def text(self, text: str) -> int:
@@ -54,7 +54,7 @@ class JsonWriter:
         known = self._known.get(ranges)
         if known is None:
             spelled = [text.encode() for c, text in _ESCAPED.items() if chars.contains(ranges, c)]
-            escaped = _alternative_of_sequences(self._e, [[1 << byte for byte in text] for text in spelled])
+            escaped = _expression_of(self._e, _tree([[1 << byte for byte in text] for text in spelled]))
             plain = self._utf8(chars.intersection(ranges, _PLAIN))
             known = self._known[ranges] = self._e.alternative((plain, escaped))
         return known
@@ -78,8 +78,7 @@ class AnyJsonWriter:
             short = byte_set(
                 *((ord(letter), ord(letter)) for letter, c in _SHORT_ESCAPES.items() if chars.contains(ranges, ord(c)))
             )
-            sequences = [s for low, high in ranges for s in _hexadecimal_sequences(low, high)]
-            coded = e.concat(e.literal(b"u"), _alternative_of_sequences(e, sequences))
+            coded = e.concat(e.literal(b"u"), _expression_of(e, _hexadecimal_tree(ranges)))
             escape = e.concat(e.literal(b"\\"), e.alternative((e.bytes_in(short), coded)))
             known = self._known[ranges] = e.alternative((self._utf8(chars.intersection(ranges, _PLAIN)), escape))
         return known
@@ -160,19 +159,35 @@ def _hex_bytes(box: list[tuple[int, int]]) -> list[int]:
     return [byte_set(*((ord(c), ord(c)) for d in range(a, b + 1) for c in {f"{d:x}", f"{d:X}"})) for a, b in box]
 
 
-def _alternative_of_sequences(expressions: Expressions, sequences: list[list[int]]) -> int:
-    """The sequences as a tree.  Of any two that go on from one place, the next sets are equal or disjoint."""
-    if not sequences:
-        return NOTHING
-    if sequences == [[]]:
-        return EMPTY
+Tree = tuple[tuple[int, "Tree"], ...]  # (set of bytes, what follows one of them); () where a sequence ends
+
+
+@lru_cache(maxsize=256)
+def _utf8_tree(ranges: Ranges) -> Tree:
+    return _tree([s for low, high in ranges for s in _utf8_sequences(low, high)])
+
+
+@lru_cache(maxsize=256)
+def _hexadecimal_tree(ranges: Ranges) -> Tree:
+    return _tree([s for low, high in ranges for s in _hexadecimal_sequences(low, high)])
+
+
+def _tree(sequences: list[list[int]]) -> Tree:
+    """The sequences by what they begin with.  Of any two that go on from one place, next sets are equal or disjoint."""
     by_set: dict[int, list[list[int]]] = {}
     for members, *rest in sequences:
         by_set.setdefault(members, []).append(rest)
-    by_rest: dict[int, int] = {}
+    by_rest: dict[Tree, int] = {}
     for members, rests in by_set.items():
-        left = _alternative_of_sequences(expressions, rests)
+        left = _tree(rests) if rests[0] else ()
         by_rest[left] = by_rest.get(left, 0) | members
+    return tuple((members, left) for left, members in by_rest.items())
+
+
+def _expression_of(expressions: Expressions, tree: Tree) -> int:
     return expressions.alternative(
-        [expressions.concat(expressions.bytes_in(members), left) for left, members in by_rest.items()]
+        [
+            expressions.concat(expressions.bytes_in(members), _expression_of(expressions, left) if left else EMPTY)
+            for members, left in tree
+        ]
     )

@@ -78,6 +78,7 @@ class Encoder:
         self.expressions = expressions
         self._assertions: dict[int, Assertion | None] = {}
         self._known: dict[int, int] = {}
+        self._written: dict[int, int] = {}
         self._rounds_left = MAX_UNROLLED
         self.whole = expressions.repeat(write(chars.ALL), 0)
         expressions.declare_whole(self.whole)
@@ -215,7 +216,11 @@ class Encoder:
     def _encode_new(self, node: Node) -> int:
         e = self._e
         if isinstance(node, Chars):
-            return self._write(node.ranges)
+            key = id(node.ranges)  # of shorthands always the same object, and long to hash
+            written = self._written.get(key)
+            if written is None:
+                written = self._written[key] = self._write(node.ranges)
+            return written
         if isinstance(node, Repeat):
             return e.repeat(self.plain(node.item), node.least, node.most)
         assert isinstance(node, (Choice, Sequence_))
