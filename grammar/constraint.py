@@ -103,7 +103,7 @@ class Constraint:
         return Constraint("structural_tag", _json_text(tag))
 
 
-def _grammar_text(grammar: str) -> str:
+def _grammar_text(grammar: object) -> str:
     if not isinstance(grammar, str) or not grammar.strip():
         raise EbnfError(f"wanted the text of a grammar, got {grammar!r:.60}", text="", line=1, column=1)
     return grammar

@@ -108,16 +108,6 @@ class Matcher:
         at = self._history[-1]
         return b"" if at is None else self.grammar.forced_bytes(at)
 
-    def forced_bytes(self) -> bytes:
-        """The bytes that must come next; b"" if there is a choice, or the text may end here."""
-        state = self._states[-1]
-        return b"" if state == TERMINATED else self.grammar.forced_bytes(state)
-
-    def tokens_needed(self) -> int:
-        """Tokens of a shortest completion from here, EOS not counted; 0 where the text may end."""
-        state = self._states[-1]
-        return 0 if state == TERMINATED else self.grammar.tokens_needed(state)
-
     def forced(self) -> list[int]:
         """Tokens that must come next, [] if there is a choice; see forced.py for which spelling."""
         at = self._history[-1]

@@ -23,7 +23,7 @@ from ..request import IntArray
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from forktree.grammar import Matcher
+    from forktree.grammar import AnyMatcher
 
 CONTEXT_TOKENS = 8  # before the run, so that the tokenizer sees whole words
 MOST_FORESEEN = 12  # tokens that may come next, each of which is tried
@@ -50,7 +50,7 @@ class JumpForward:
         self._row = np.empty(mask_words, np.int32)
 
     def plan(
-        self, matcher: Matcher, before: Sequence[int], *, num_open: int, tokens_left: int, stop_ids: Collection[int]
+        self, matcher: AnyMatcher, before: Sequence[int], *, num_open: int, tokens_left: int, stop_ids: Collection[int]
     ) -> Jump | None:
         """The jump from where `matcher` stands, which it makes; None, and nothing has changed, if there is none.
 
@@ -74,7 +74,7 @@ class JumpForward:
             return None
         return self._taken(matcher, opened, len(written), tokens, tokens_left, stop_ids)
 
-    def is_certain(self, matcher: Matcher, mask: IntArray) -> bool:
+    def is_certain(self, matcher: AnyMatcher, mask: IntArray) -> bool:
         """Whether a jump follows whichever token the mask lets come next: as good as, for many bytes are forced then.
 
         The step that would compute this token by itself is not worth its while."""
@@ -87,7 +87,7 @@ class JumpForward:
 
     def _taken(
         self,
-        matcher: Matcher,
+        matcher: AnyMatcher,
         opened: Sequence[int],
         num_written: int,
         tokens: list[int],
@@ -153,7 +153,7 @@ class JumpForward:
                 return tokens[i:]
         return ()
 
-    def _may_grow(self, matcher: Matcher, rest: bytes) -> bool:
+    def _may_grow(self, matcher: AnyMatcher, rest: bytes) -> bool:
         """Whether the mask allows a token that begins with `rest`, all that is left of the run, and goes on."""
         texts, ids = self._sorted
         first = bisect_left(texts, rest)
@@ -179,7 +179,7 @@ class JumpForward:
         return [text for text, _ in pairs], np.array([i for _, i in pairs], np.int32)
 
 
-def _forces_much(matcher: Matcher, token_id: int) -> bool:
+def _forces_much(matcher: AnyMatcher, token_id: int) -> bool:
     """Whether many bytes are forced behind this token; the matcher stays where it is."""
     matcher.advance(token_id)
     num_forced = len(matcher.forced_bytes())
