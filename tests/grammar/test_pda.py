@@ -15,7 +15,7 @@ from forktree.grammar.pda.automaton import Pushdown
 from forktree.grammar.rules import NEVER, Rules
 from forktree.grammar.token_mask import TokenMasks
 from forktree.grammar.vocabulary import Vocabulary
-from tests.support.rules_reference import Reference
+from tests.grammar.rules_reference import Reference
 
 ALPHABET = b"ab[],"
 TOKENS = [bytes((b,)) for b in ALPHABET] + [
