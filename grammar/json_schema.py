@@ -103,6 +103,8 @@ class SchemaWriter:
             assert_formats=options.assert_formats,
             annotate="unevaluated" in text or bool(options.registry),
         )
+        resource = self._document.root.resource
+        self._is_draft_4 = resource is not None and resource.draft == 4
         self._has_unique = '"uniqueItems"' in text
         self.layout = Layout(rules, options.white_space)
         self._measure: Measure | None = None  # while lengths are being found
@@ -285,8 +287,11 @@ class SchemaWriter:
                 return self.strings.literal_text(limits, canonical=canonical)
             if isinstance(limits, PlainLimits):
                 return e.alternative(e.literal(json.dumps(value).encode()) for value in limits.allowed)
-            return self._numbers.literal_text(limits, canonical=canonical)
-        texts = [text for value in shape.values for text in _spellings(value, canonical)]
+            # In draft 4, a number that is written with a fraction or an exponent is no integer.
+            return self._numbers.literal_text(
+                limits, canonical=canonical or (limits.whole is True and self._is_draft_4)
+            )
+        texts = [text for value in shape.values for text in _spellings(value, canonical or self._is_draft_4)]
         return e.words(texts) if len(texts) > FEW else e.alternative(map(e.literal, texts))
 
     def name_text(self, name: str) -> int:

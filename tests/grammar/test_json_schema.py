@@ -692,3 +692,11 @@ def test_the_schemas_of_the_standard_can_be_referred_to(draft: str) -> None:
     language = Language({"$schema": draft, "$ref": draft})
     assert language.accepts('{"items":{"minLength":2}}')
     assert not language.accepts('{"items":{"minLength":-2}}')
+
+
+def test_in_draft_4_an_integer_has_no_fraction_in_any_spelling() -> None:
+    schema = {"type": "integer"}
+    assert Language(schema).accepts("1.0")
+    language = Language({"$schema": "http://json-schema.org/draft-04/schema#", **schema})
+    assert language.accepts("-12")
+    assert not language.accepts("1.0")
