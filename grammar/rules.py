@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
+from .errors import GrammarError
 from .expressions import EMPTY as EMPTY_EXPRESSION
-from .expressions import INFINITE, Expressions
+from .expressions import ALL_BYTES, INFINITE, Expressions
 from .expressions import NOTHING as NOTHING_EXPRESSION
 
 NEVER, EMPTY = 0, 1  # no text at all; the empty text
@@ -156,9 +157,10 @@ class Rules:
         known = self._bodies.get(rule)
         if known is None:
             known = self._bodies[rule] = self._builders.pop(rule)()
-            assert self.shortest[known] == self.shortest[rule], (
-                f"rule {self.parts[rule]!r}: shortest is {self.shortest[known]}, not {self.shortest[rule]}"
-            )
+            if self.shortest[known] != self.shortest[rule]:
+                # Lengths are found without a vocabulary; one that lacks a byte makes some text longer, or impossible.
+                assert self.expressions.alphabet != ALL_BYTES, f"rule {self.parts[rule]!r}: shortest is not exact"
+                raise GrammarError("what the constraint allows cannot be spelled in this vocabulary")
         return known
 
     def edges(self, node: int) -> tuple[Edge, ...]:
