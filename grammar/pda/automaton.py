@@ -270,12 +270,12 @@ def _memory() -> Memory:
         return np.zeros(size, dtype=np.uint8)
 
     return Memory(
-        dfa_next=int32(256, 256), dfa_flags=uint8(256), dfa_level=int32(256), dfa_cost=int32(256),
+        dfa_next=int32(256, 256), dfa_flags=uint8(256), dfa_level=int32(256), dfa_whole=int32(256), dfa_cost=int32(256),
         lit_byte=uint8(4096), lit_flags=uint8(4096), lit_left=int32(4096),
         edge_start=int32(2048), edge_count=int32(2048), node_cost=int32(2048), edges=int32(4096, 3),
         frames=int32(1024, 4), frame_depth=int32(1024), frame_cost=int32(1024),
         texts=int32(1024, 2), seen=int32(64, 2),
         frame_table=int32(2048), text_table=int32(2048), seen_table=int32(128),
         items=int32(2048, 3), work=int32(2048, 3), visited=int32(2048, 4),
-        level_ends=int32(2), counts=np.zeros(20, dtype=np.int64),
+        level_ends=int32(2), first_bytes=uint8(256), counts=np.zeros(20, dtype=np.int64),
     )  # fmt: skip

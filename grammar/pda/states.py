@@ -46,7 +46,7 @@ class States:
     def _take_over(self, base: States) -> None:
         count = len(self._expression_of)
         old, new = base._automaton.memory, {}
-        for name in ("dfa_next", "dfa_flags", "dfa_level", "dfa_cost"):
+        for name in ("dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_cost"):
             rows = getattr(old, name)
             new[name] = np.empty((256 + count, *rows.shape[1:]), rows.dtype)
             new[name][:count] = rows[:count]
@@ -62,7 +62,7 @@ class States:
         if state is None:
             state = self._state_of[expression] = len(self._expression_of)
             if state >= len(self._automaton.memory.dfa_flags):
-                self._automaton.grow("dfa_next", "dfa_flags", "dfa_level", "dfa_cost")
+                self._automaton.grow("dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_cost")
             self._expression_of.append(expression)
             e, m = self._e, self._automaton.memory
             final = memory.FINAL if expression == EMPTY else 0
@@ -149,6 +149,7 @@ class States:
                     rest = e.both((self._expression_of[line[byte]],), left)
                     line[byte] = 0 if rest == NOTHING else self.state_of(rest)
         self._automaton.memory.dfa_next[state] = line
+        self._automaton.memory.dfa_whole[state] = whole
         self._automaton.memory.dfa_flags[state] |= memory.KNOWN
         return True
 
