@@ -18,7 +18,7 @@ from ..trie_kernels import (
     plain_rows_of,
     token_ids_of,
 )
-from .interning import forget
+from .interning import forget, longer_text
 from .memory import (
     ACCEPTING,
     ACCEPTS,
@@ -29,7 +29,6 @@ from .memory import (
     KEPT_SEEN,
     KEPT_TEXTS,
     KNOWN,
-    LAST,
     LOWEST,
     NEED,
     NEED_ROW,
@@ -105,7 +104,7 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
             if state < 0:
                 if lit_byte[-state] != byte:
                     continue
-                if not simple or lit_flags[-state] & LAST or items[j, 2] != 0:
+                if not simple or lit_flags[-state]:  # the last byte, or one that is not recorded
                     simple = False
                     continue
                 items[top, 0] = state - 1
@@ -114,11 +113,15 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
                 if target == 0 and dfa_flags[state] & KNOWN:
                     continue
                 level = max(level, dfa_level[state])
-                if not simple or target <= 0 or dfa_flags[target] & ACCEPTING or items[j, 2] != 0:
+                if not simple or target <= 0 or dfa_flags[target] & ACCEPTING:
                     simple = False
                     continue
                 items[top, 0] = target
-            items[top, 1], items[top, 2] = items[j, 1], 0
+            text = items[j, 2]
+            if text != 0:
+                text = longer_text(m, text, byte)
+                simple = text >= 0
+            items[top, 1], items[top, 2] = items[j, 1], text
             top += 1
         if level > 0 and plain[i] >= 0 and level >= plain[i]:
             after = ends[i]
