@@ -14,7 +14,7 @@ Rules must not be left-recursive.  Not thread-safe: the owner's lock guards a st
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import GrammarError
 from .expressions import ALL_BYTES, INFINITE, Expressions
@@ -26,19 +26,13 @@ NEVER, EMPTY = 0, 1  # no text at all; the empty text
 (NEVER_KIND, EMPTY_KIND, TERMINAL, LITERAL, SILENT, SEQUENCE, CHOICE, RULE, SCOPE, DISTINCT, DISTINCT_END) = range(11)
 
 
-class Edge(NamedTuple):
-    """One way in which a node can go on.
-
-    op      END: it is complete;  TERMINAL, LITERAL, SILENT: bytes of node `target`;  RULE: all of node `target`;
-            SCOPE: as RULE, in a scope of its own;  DISTINCT: as RULE, its text recorded;
-            DISTINCT_END: the recorded text is complete, go on with node `then` if it is new
-    then    the node that follows after that
-    """
-
-    op: int
-    target: int
-    then: int
-
+# One way in which a node can go on:
+# op      END: it is complete;  TERMINAL, LITERAL, SILENT: bytes of node `target`;  RULE: all of node `target`;
+#         SCOPE: as RULE, in a scope of its own;  DISTINCT: as RULE, its text recorded;
+#         DISTINCT_END: the recorded text is complete, go on with node `then` if it is new
+# target  a node
+# then    the node that follows after that
+Edge = tuple[int, int, int]  # op, target, then
 
 END = EMPTY_KIND
 
@@ -182,17 +176,17 @@ class Rules:
                 waiting.extend((member, then) for member in reversed(parts))
             elif kind == EMPTY_KIND:
                 if then == EMPTY:
-                    found.append(Edge(END, EMPTY, EMPTY))
+                    found.append((END, EMPTY, EMPTY))
                 else:
                     waiting.append((then, EMPTY))
             elif kind == RULE and then == EMPTY:
                 waiting.append((self.body(node), EMPTY))
             elif kind == DISTINCT:
-                found.append(Edge(DISTINCT, parts, self._intern(DISTINCT_END, then, self.shortest[then])))
+                found.append((DISTINCT, parts, self._intern(DISTINCT_END, then, self.shortest[then])))
             elif kind == DISTINCT_END:
-                found.append(Edge(DISTINCT_END, EMPTY, parts))
+                found.append((DISTINCT_END, EMPTY, parts))
             elif kind != NEVER_KIND:
-                found.append(Edge(kind, parts if kind == SCOPE else node, then))
+                found.append((kind, parts if kind == SCOPE else node, then))
         return found
 
     # ---- interning ----------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class States:
     def _take_over(self, base: States) -> None:
         count = len(self._expression_of)
         old, new = base._automaton.memory, {}
-        for name in ("dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_cost"):
+        for name in memory.BY_STATE:
             rows = getattr(old, name)
             new[name] = np.empty((256 + count, *rows.shape[1:]), rows.dtype)
             new[name][:count] = rows[:count]
@@ -62,13 +62,15 @@ class States:
         if state is None:
             state = self._state_of[expression] = len(self._expression_of)
             if state >= len(self._automaton.memory.dfa_flags):
-                self._automaton.grow("dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_cost")
+                self._automaton.grow(
+                    "dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_clamp", "dfa_taken", "dfa_cost"
+                )
             self._expression_of.append(expression)
-            e, m = self._e, self._automaton.memory
+            e, views = self._e, self._automaton.views
             final = memory.FINAL if expression == EMPTY else 0
-            m.dfa_flags[state] = (memory.ACCEPTING if e.nullable[expression] else 0) | final
-            m.dfa_cost[state] = min(MAX_COST, e.shortest[expression])
-            m.dfa_level[state] = min(MAX_COST, e.plain_level(expression))
+            views["dfa_flags"][state] = (memory.ACCEPTING if e.nullable[expression] else 0) | final
+            views["dfa_cost"][state] = min(MAX_COST, e.shortest[expression])
+            views["dfa_level"][state] = min(MAX_COST, e.plain_level(expression))
         return state
 
     def expression_of(self, state: int) -> int:
