@@ -97,6 +97,9 @@ def serve(
     policy: Annotated[str, typer.Option(help="lpm, dfs or fcfs: what enters a step first.")] = EngineConfig.policy,
     prefix_cache: Annotated[bool, typer.Option(help="Reuse shared prefixes.")] = EngineConfig.prefix_cache,
     overlap: Annotated[bool, typer.Option(help="Plan steps while the device runs.")] = EngineConfig.overlap,
+    jump_forward: Annotated[
+        bool, typer.Option(help="Write what a constraint forces without sampling it.")
+    ] = EngineConfig.jump_forward,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = EngineConfig.dtype,
     attention: Annotated[str, typer.Option(help="cpu or reference.")] = EngineConfig.attention,
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = EngineConfig.threads,
@@ -116,6 +119,7 @@ def serve(
         "policy": policy,
         "prefix_cache": prefix_cache,
         "overlap": overlap,
+        "jump_forward": jump_forward,
         "dtype": dtype,
         "attention": attention,
         "threads": threads,
