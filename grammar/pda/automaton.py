@@ -56,7 +56,7 @@ class Pushdown:
         self.memory = _memory()
         self.table = self.memory.table
         # The arrays flat: to write a number into these takes a third of the time.
-        self.views = {name: memoryview(array.reshape(-1)) for name, array in self.memory._asdict().items()}
+        self.views = _views(self.memory._asdict())
         self._counts = self.memory.counts
         self._counts[:3] = 1, 2, 1  # index 0 is the bottom frame, no text, no list; text 1 is empty
         self._position_of: dict[int, int] = {}
@@ -180,7 +180,7 @@ class Pushdown:
     def replace(self, **arrays: npt.NDArray[Any]) -> Memory:
         self.memory = self.memory._replace(**arrays)
         self.table = self.memory.table
-        self.views.update((name, memoryview(array.reshape(-1))) for name, array in arrays.items())
+        self.views.update(_views(arrays))
         return self.memory
 
     @property
@@ -265,6 +265,10 @@ class Pushdown:
                     waiting.append(target)
             known = self._texts[node] = b"".join(parts)
         return known
+
+
+def _views(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name: memoryview(array.reshape(-1)) for name, array in arrays.items()}
 
 
 def _memory() -> Memory:
