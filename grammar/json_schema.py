@@ -26,7 +26,7 @@ from .expressions import INFINITE, NOTHING
 from .few_texts import few_texts
 from .json_arrays import ArrayPlan
 from .json_formats import FORMATS
-from .json_keywords import check_keywords, refuse
+from .json_keywords import refuse
 from .json_layout import Layout, Style, WhiteSpace
 from .json_lengths import Measure, Place
 from .json_numbers import NumberWriter
@@ -35,7 +35,8 @@ from .json_strings import StringWriter
 from .number_limits import exact, places_of
 from .rules import NEVER, Rules
 from .schema_algebra import Algebra
-from .schema_document import Document, check_nesting, subschemas
+from .schema_checks import Checks, unsatisfiable
+from .schema_document import Document, check_nesting
 from .schema_shapes import (
     ANY_STRING,
     NO_VALUE,
@@ -56,7 +57,6 @@ Draft = Literal[4, 6, 7, 2019, 2020]
 
 MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
 MAX_COMPOUND = 2_000  # constants of one place that are arrays or objects
-_ASKS_FOR_SHAPES = frozenset(("uniqueItems", "not", "if", "oneOf"))  # where uniqueItems may have to be refused
 FEW = 32  # constants that are written as one word list when they are more
 
 
@@ -105,7 +105,7 @@ class SchemaWriter:
         )
         resource = self._document.root.resource
         self._is_draft_4 = resource is not None and resource.draft == 4
-        self._has_unique = '"uniqueItems"' in text
+        self.has_unique = '"uniqueItems"' in text
         self.layout = Layout(rules, options.white_space)
         self._measure: Measure | None = None  # while lengths are being found
         self._sizes: dict[Place, int] = {}
@@ -120,42 +120,12 @@ class SchemaWriter:
     def write(self) -> int:
         root = self._document.root
         if isinstance(root.schema, dict):
-            self._check(root)
+            Checks(self, self._document).run(root)
         whole: Conjunction = () if root.schema is True else (root,)
         style = Style()
         if self.size(whole, style) >= INFINITE:
-            raise SchemaError("no value satisfies this schema", pointer=root.pointer, value=root.schema)
+            raise unsatisfiable(self, self._document, root)
         return self.rules.sequence(self.layout.gap, self.place(whole, style), self.layout.gap)
-
-    def _check(self, root: Located) -> None:
-        """All schemas that can be reached: keywords, references, patterns."""
-        waiting, seen = [root], {root}
-        while waiting:
-            at = waiting.pop()
-            schema = at.schema
-            self.rules.expressions.budget.tick()
-            assert at.resource is not None
-            if at.resource.draft <= 7 and "$ref" in schema:
-                schema = {"$ref": schema["$ref"]}
-            check_keywords(schema, at.pointer)
-            found = [
-                self._document.child(at, child, *path)
-                for path, child in subschemas(schema)
-                if path[0] not in ("$defs", "definitions")
-            ]
-            found += [self._document.resolve(at, k) for k in ("$ref", "$dynamicRef", "$recursiveRef") if k in schema]
-            if "pattern" in schema:
-                self.strings.is_empty(StringLimits(patterns=((schema["pattern"], at.pointer),)))
-            for pattern in schema.get("patternProperties", ()):
-                self.strings.is_empty(StringLimits(patterns=((pattern, f"{at.pointer}/patternProperties"),)))
-            if self._has_unique and _ASKS_FOR_SHAPES & schema.keys():
-                self.algebra.shapes((at,), "array")
-                if schema.get("uniqueItems") is True:
-                    self.plans((at,), False)
-            for child in found:
-                if child not in seen and isinstance(child.schema, dict):
-                    seen.add(child)
-                    waiting.append(child)
 
     # ---- places ------------------------------------------------------------------------------------------------
 
@@ -211,7 +181,13 @@ class SchemaWriter:
         else:
             node = self.rules.rule(("place", self, key), lambda: self._body(conjunction, style), size)
         self._places[key] = node
+        self.begins(node, self._pointer(conjunction))
         return node
+
+    def begins(self, node: int, pointer: str) -> None:
+        """For explanations: which schema a node belongs to; "" where it belongs to several."""
+        if self.rules.places.setdefault(node, (pointer, ""))[0] != pointer:
+            self.rules.places[node] = ("", "")
 
     def _body(self, conjunction: Conjunction, style: Style) -> int:
         self._at(conjunction)

@@ -94,8 +94,13 @@ class Algebra:
         known = self._shapes.get(key)
         if known is None:
             found: list[Shape] = [ANYTHING[kind]]
-            for at in conjunction:
-                found = self._product(found, self._expand(at, kind), at)
+            try:
+                for at in conjunction:
+                    found = self._product(found, self._expand(at, kind), at)
+            except _EndlessReference as error:
+                if self._open:
+                    raise
+                raise SchemaError(error.message, pointer=error.pointer, keyword=error.keyword) from None
             known = self._shapes[key] = tuple(fit for shape in found if (fit := self._fitting(shape, kind)) is not None)
         return known
 
