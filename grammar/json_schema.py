@@ -21,7 +21,7 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any, Literal, NoReturn
 
-from .errors import GrammarTooComplex, SchemaError
+from .errors import GrammarTooComplex
 from .expressions import INFINITE, NOTHING
 from .few_texts import few_texts
 from .json_arrays import ArrayPlan
@@ -37,13 +37,13 @@ from .rules import NEVER, Rules
 from .schema_algebra import Algebra
 from .schema_checks import Checks, unsatisfiable
 from .schema_document import Document, check_nesting
+from .schema_plain import Content, PlainLengths, content_of, is_plain
 from .schema_shapes import (
     ANY_STRING,
     NO_VALUE,
     ArrayLimits,
     Conjunction,
     KeyRule,
-    Located,
     Named,
     ObjectLimits,
     PlainLimits,
@@ -107,6 +107,8 @@ class SchemaWriter:
         self._is_draft_4 = resource is not None and resource.draft == 4
         self.has_unique = '"uniqueItems"' in text
         self.layout = Layout(rules, options.white_space)
+        self._plain = PlainLengths(self, self._document)
+        self._by_content: dict[tuple[Content, bool], int] = {}
         self._measure: Measure | None = None  # while lengths are being found
         self._sizes: dict[Place, int] = {}
         self._places: dict[Place, int] = {}
@@ -140,6 +142,10 @@ class SchemaWriter:
         known = self._sizes.get(key)
         if known is not None:
             return known
+        length = self._plain.length(conjunction)
+        if length:
+            self._sizes[key] = length
+            return length
         if is_false(conjunction):
             return INFINITE
         if self._measure is not None:
@@ -162,6 +168,12 @@ class SchemaWriter:
             return min(result, 2)  # {} or [], whatever else may stand there
         return min(result, INFINITE, *(plan.size(style) for plan in self.plans(conjunction, style.canonical)))
 
+    def _has_containers(self, conjunction: Conjunction) -> bool:
+        kinds = self.algebra.kinds(conjunction)
+        if "array" not in kinds and "object" not in kinds:
+            return False
+        return not conjunction or any(True for _ in self._containers(conjunction))
+
     def _containers(self, conjunction: Conjunction) -> Iterator[Shape]:
         for kind in self.algebra.kinds(conjunction):
             if kind in ("array", "object"):
@@ -176,7 +188,7 @@ class SchemaWriter:
         size = self.size(conjunction, style)
         if size >= INFINITE:
             node = NEVER
-        elif not any(True for _ in self._containers(conjunction)):
+        elif not self._has_containers(conjunction):
             node = self.rules.terminal(self.scalars(conjunction, style.canonical))
         else:
             node = self.rules.rule(("place", self, key), lambda: self._body(conjunction, style), size)
@@ -244,14 +256,25 @@ class SchemaWriter:
         key = (conjunction, canonical)
         known = self._scalars.get(key)
         if known is None:
-            options = [
-                self._scalar(shape, canonical)
-                for kind in self.algebra.kinds(conjunction)
-                if kind not in ("array", "object")
-                for shape in self.algebra.shapes(conjunction, kind)
-            ]
-            known = self._scalars[key] = self.rules.expressions.alternative(options)
+            single = conjunction[0] if len(conjunction) == 1 and not conjunction[0].negated else None
+            content = None if single is None else content_of(single.schema)
+            if content is not None:
+                known = self._by_content.get((content, canonical))
+            if known is None:
+                known = self._find_scalars(conjunction, canonical)
+                if content is not None:
+                    self._by_content[content, canonical] = known
+            self._scalars[key] = known
         return known
+
+    def _find_scalars(self, conjunction: Conjunction, canonical: bool) -> int:
+        options = [
+            self._scalar(shape, canonical)
+            for kind in self.algebra.kinds(conjunction)
+            if kind not in ("array", "object")
+            for shape in self.algebra.shapes(conjunction, kind)
+        ]
+        return self.rules.expressions.alternative(options)
 
     def _scalar(self, shape: Shape, canonical: bool) -> int:
         e = self.rules.expressions
@@ -274,7 +297,8 @@ class SchemaWriter:
         """The node of a property's name, plainly written; NEVER if no text can contain it."""
         known = self._names.get(name)
         if known is None:
-            known = self._names[name] = next(map(self.rules.literal, _spellings(name, True)), NEVER)
+            texts = [b'"%s"' % name.encode()] if is_plain(name) else _spellings(name, True)
+            known = self._names[name] = next(map(self.rules.literal, texts), NEVER)
         return known
 
     def few_strings(self, limits: StringLimits, most: int) -> list[str] | None:
