@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .expressions import ALL_BYTES
 from .json_keywords import ENFORCED
 from .json_layout import Style
 from .rules import NEVER
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from .json_schema import SchemaWriter
     from .schema_document import Document
 
+PRINTABLE = (1 << 127) - (1 << 32)  # bytes that every usual vocabulary has
 MAX_DEPTH = 16  # levels of required members that are looked into
 
 SHORTEST = {"null": 4, "boolean": 4, "number": 1, "integer": 1, "string": 2, "array": 2, "object": 2}
@@ -68,7 +68,7 @@ class PlainLengths:
         self._known: dict[Located, int] = {}
         self._depth = 0
         layout, shortest = writer.layout, writer.rules.shortest
-        self._is_off = layout.is_indented or writer.rules.expressions.alphabet != ALL_BYTES
+        self._is_off = layout.is_indented or PRINTABLE & ~writer.rules.expressions.alphabet != 0
         if not self._is_off:
             style = Style()
             self._colon, self._comma = shortest[layout.colon], shortest[layout.comma(style)]
