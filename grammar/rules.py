@@ -42,6 +42,11 @@ class Rules:
 
     kind      which of the constants above        parts     its arguments, by kind (see the constructors)
     shortest  bytes of a shortest text; 0 exactly if the empty text is one
+
+    What a front end leaves for explanations:
+    notes     (pointer, keyword, message): what it narrowed or ignored
+    places    node -> (pointer, keyword or "") of the schema whose value or member the node begins;
+              ("", "") for a node that several schemas have
     """
 
     def __init__(self, expressions: Expressions) -> None:
@@ -50,6 +55,8 @@ class Rules:
         self.parts: list[Any] = []
         self.shortest: list[int] = []
         self._ids: dict[tuple[int, Any], int] = {}
+        self.notes: list[tuple[str, str, str]] = []
+        self.places: dict[int, tuple[str, str]] = {}
         self._builders: dict[int, Callable[[], int]] = {}  # of rules that nobody has entered yet
         self._bodies: dict[int, int] = {}
         self._edges: dict[int, tuple[Edge, ...]] = {}
@@ -150,7 +157,8 @@ class Rules:
         """The body of a RULE node."""
         known = self._bodies.get(rule)
         if known is None:
-            known = self._bodies[rule] = self._builders.pop(rule)()
+            known = self._bodies[rule] = self._builders[rule]()  # which stays where it is if that fails
+            self._builders.pop(rule, None)
             if self.shortest[known] != self.shortest[rule]:
                 # Lengths are found without a vocabulary; one that lacks a byte makes some text longer, or impossible.
                 assert self.expressions.alphabet != ALL_BYTES, f"rule {self.parts[rule]!r}: shortest is not exact"
