@@ -40,11 +40,10 @@ class State(NamedTuple):
 
 
 class _Suffixes(NamedTuple):
-    """By position in a chain: number and bytes of the required members from there on, bytes of the cheapest other."""
+    """By position in a chain: number and bytes of the required members from there on."""
 
     counts: list[int]
     totals: list[int]
-    cheapest: list[int]
 
 
 class ObjectPlan:
@@ -60,6 +59,7 @@ class ObjectPlan:
         self.is_void = False
         self._chains: dict[str, list[Member]] = {}
         self._suffixes: dict[Style, list[_Suffixes]] = {}
+        self._cheapest: dict[Style, list[list[int]]] = {}
         self._sort_names()
         self.chains = list(self._chains.values())
         self._required_loose = [i for i, m in enumerate(self.loose) if m.required]
@@ -115,6 +115,8 @@ class ObjectPlan:
     def _divide(self, names: frozenset[str]) -> None:
         """The names that are not given, in classes with one meaning each."""
         algebra = self._writer.algebra
+        if any(is_false(r.conjunction) and r.keys == StringLimits(excluded=r.keys.excluded) for r in self.limits.rules):
+            return  # whatever it excludes is given
         classes: list[tuple[StringLimits, Conjunction, int]] = [(StringLimits(excluded=names), (), 0)]
         rules = sorted(self.limits.rules, key=lambda rule: not is_false(rule.conjunction))
         tasks = [(rule.keys, rule.conjunction, 0) for rule in rules]
@@ -207,7 +209,7 @@ class ObjectPlan:
             return count, INFINITE
         if extra > 0 and total < INFINITE:
             if extra == 1 and suffixes is not None:
-                costs = [chain.cheapest[at] for at, chain in zip(state.positions, suffixes, strict=True)]
+                costs = [c[at] for at, c in zip(state.positions, self._cheapest_optional(inner), strict=True)]
             else:
                 costs = [self._cost(m, inner) for m in self._coming(state) if not m.required]
             costs += [self._cost(m, inner) for m in self._unseen(state) if not m.required]
@@ -274,13 +276,24 @@ class ObjectPlan:
         return known
 
     def _suffixes_of(self, chain: list[Member], inner: Style) -> _Suffixes:
-        counts, totals, cheapest = [0], [0], [INFINITE]
+        counts, totals = [0], [0]
         for member in reversed(chain):
-            cost = self._cost(member, inner)
             counts.append(counts[-1] + member.required)
-            totals.append(min(INFINITE, totals[-1] + cost) if member.required else totals[-1])
-            cheapest.append(cheapest[-1] if member.required else min(cheapest[-1], cost))
-        return _Suffixes(counts[::-1], totals[::-1], cheapest[::-1])
+            totals.append(min(INFINITE, totals[-1] + self._cost(member, inner)) if member.required else totals[-1])
+        return _Suffixes(counts[::-1], totals[::-1])
+
+    def _cheapest_optional(self, inner: Style) -> list[list[int]]:
+        """By chain and position in it: bytes of the cheapest optional member from there on."""
+        known = self._cheapest.get(inner)
+        if known is None:
+            known = self._cheapest[inner] = []
+            for chain in self.chains:
+                cheapest = [INFINITE]
+                for member in reversed(chain):
+                    cost = cheapest[-1] if member.required else min(cheapest[-1], self._cost(member, inner))
+                    cheapest.append(cost)
+                known.append(cheapest[::-1])
+        return known
 
     # ---- texts -------------------------------------------------------------------------------------------------
 
