@@ -20,12 +20,14 @@ MAX_NEEDS = 8
 
 
 class Member(NamedTuple):
-    """A property.   key: node of its name, with quotes;   needs: bits of those needs that it may satisfy"""
+    """A property.   key: node of its name, with quotes;   needs: bits of those needs that it may satisfy
+    number: within its plan"""
 
     key: int
     conjunction: Conjunction
     required: bool
     needs: int
+    number: int
 
 
 class State(NamedTuple):
@@ -58,11 +60,13 @@ class ObjectPlan:
         self.names: dict[str, Conjunction] = {}  # of the chains' members
         self.is_void = False
         self._chains: dict[str, list[Member]] = {}
+        self._numbers = 0
         self._suffixes: dict[Style, list[_Suffixes]] = {}
         self._cheapest: dict[Style, list[list[int]]] = {}
         self._sort_names()
         self.chains = list(self._chains.values())
         self._required_loose = [i for i, m in enumerate(self.loose) if m.required]
+        self._required_bits = sum(1 << i for i in self._required_loose)
         members = [*self.loose, *(m for chain in self.chains for m in chain)]
         required = sum(m.required for m in members)
         self._least = limits.least if limits.least > required else 0
@@ -88,6 +92,8 @@ class ObjectPlan:
             for name in rule.keys.excluded:
                 names.setdefault(name)
         mode = self._writer.options.order
+        if mode == "auto":
+            mode = "schema" if required.issuperset(named) else "any"
         if mode == "required-first":
             names = dict.fromkeys(sorted(names, key=lambda name: name not in required))
         for name in names:
@@ -108,7 +114,8 @@ class ObjectPlan:
         for i, need in enumerate(self.limits.needs):
             if name not in need.keys.excluded and self._writer.algebra.matches_string(need.keys, name):
                 needs |= 1 << i
-        (self._chains.setdefault(chain, []) if chain else self.loose).append(Member(key, conjunction, required, needs))
+        member = Member(key, conjunction, required, needs, self._new_number())
+        (self._chains.setdefault(chain, []) if chain else self.loose).append(member)
         if chain:
             self.names[name] = conjunction
 
@@ -147,7 +154,11 @@ class ObjectPlan:
                 continue
             key = self._rules.terminal(self._writer.strings.literal_text(limits, canonical=True))
             if key != NEVER:
-                self.free.append(Member(key, value, False, owed))
+                self.free.append(Member(key, value, False, owed, self._new_number()))
+
+    def _new_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
 
     # ---- lengths -----------------------------------------------------------------------------------------------
 
@@ -191,6 +202,8 @@ class ObjectPlan:
     def _owed(self, state: State, inner: Style, least: int) -> tuple[int, int]:
         """(number, bytes) of the shortest members that can complete the object from here, `least` at least."""
         if state.owed:
+            if state.owed & (state.owed - 1) == 0 and not self._least and self._most >= INFINITE and not self.canonical:
+                return self._owed_with_need(state, inner)
             return self._owed_with_needs(state, inner, least)
         suffixes = self._suffix_sums(inner)
         count = total = 0
@@ -230,6 +243,22 @@ class ObjectPlan:
 
     def _cheapest_free(self, state: State, inner: Style) -> int:
         return INFINITE if state.full else min((self._cost(m, inner) for m in self.free), default=INFINITE)
+
+    def _owed_with_need(self, state: State, inner: Style) -> tuple[int, int]:
+        """As `_owed`, where one need is left and the number of members does not matter otherwise."""
+        number = total = 0
+        cheapest, extra = INFINITE, 0  # bytes for the need, members added for it
+        comma = self._rules.shortest[self._writer.layout.comma(inner)]
+        for member in (*self._coming(state), *self._unseen(state), *(() if state.full else self.free)):
+            self._rules.expressions.budget.tick()
+            cost = self._cost(member, inner) if member.required else 0
+            number, total = number + member.required, total + cost
+            if member.needs & state.owed:
+                more = self._cost(member, inner, state.owed) - cost + (0 if member.required else comma)
+                if more < cheapest:
+                    cheapest, extra = more, int(not member.required)
+        total += cheapest - extra * comma
+        return (0, INFINITE) if cheapest >= INFINITE or total >= INFINITE else (number + extra, total)
 
     def _owed_with_needs(self, state: State, inner: Style, least: int) -> tuple[int, int]:
         tick = self._rules.expressions.budget.tick
@@ -308,7 +337,7 @@ class ObjectPlan:
     def _may_close(self, state: State) -> bool:
         if state.owed or state.number < self._least:
             return False
-        if any(not state.seen >> i & 1 for i in self._required_loose):
+        if self._required_bits & ~state.seen:
             return False
         return self._past_required(state)
 
@@ -361,17 +390,33 @@ class ObjectPlan:
 
     def _with(self, member: Member, key: int, state: State, later: State, inner: Style) -> list[int]:
         """The member, ticking off any of the needs that it may satisfy, and what follows it."""
-        rules, writer = self._rules, self._writer
         if self._most < INFINITE and state.number >= self._most:
             return []
         number = min(state.number + 1, self._cap)
+        owed = state.owed & member.needs
+        if not owed:
+            later = later if later.number == number else later._replace(number=number)
+            return self._member(member, key, 0, later, inner)
         options = []
-        for ticked in _subsets(state.owed & member.needs):
-            tail = self._tail(later._replace(number=number, owed=state.owed & ~ticked), inner)
-            if tail != NEVER:
-                value = writer.place(self._value(member, ticked), inner)
-                options.append(rules.sequence(key, writer.layout.colon, value, tail))
+        for ticked in _subsets(owed):
+            options += self._member(member, key, ticked, later._replace(number=number, owed=state.owed & ~ticked), inner)
         return options
+
+    def _member(self, member: Member, key: int, ticked: int, later: State, inner: Style) -> list[int]:
+        """A list of one node, or of none.   later: the state behind the member"""
+        rules, writer = self._rules, self._writer
+        value = self._value(member, ticked) if ticked else member.conjunction
+        size = writer.size(value, inner) + self._tail_size(later, inner)
+        if size >= INFINITE:
+            return []
+
+        def build() -> int:
+            return rules.sequence(writer.layout.colon, writer.place(value, inner), self._tail(later, inner))
+
+        size = min(INFINITE - 1, rules.shortest[writer.layout.colon] + size)
+        after = rules.rule(("value", self, inner, later, member.number, ticked), build, size)
+        writer.begins(after, self.pointer)
+        return [rules.sequence(key, after)]
 
 
 def _subsets(bits: int) -> list[int]:

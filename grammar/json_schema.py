@@ -52,7 +52,7 @@ from .schema_shapes import (
     is_false,
 )
 
-Order = Literal["schema", "any", "required-first"]
+Order = Literal["auto", "schema", "any", "required-first"]
 Draft = Literal[4, 6, 7, 2019, 2020]
 
 MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
