@@ -63,6 +63,7 @@ class ObjectPlan:
         self._numbers = 0
         self._suffixes: dict[Style, list[_Suffixes]] = {}
         self._cheapest: dict[Style, list[list[int]]] = {}
+        self._costs: dict[Style, list[tuple[int, int]]] = {}
         self._sort_names()
         self.chains = list(self._chains.values())
         self._required_loose = [i for i, m in enumerate(self.loose) if m.required]
@@ -214,22 +215,23 @@ class ObjectPlan:
             for member in self._coming(state):
                 if member.required:
                     count, total = count + 1, total + self._cost(member, inner)
-        for i in self._required_loose:
-            if not state.seen >> i & 1:
-                count, total = count + 1, total + self._cost(self.loose[i], inner)
+        if self._required_bits & ~state.seen:
+            for i in self._required_loose:
+                if not state.seen >> i & 1:
+                    count, total = count + 1, total + self._cost(self.loose[i], inner)
         extra = max(least - count, self._least - state.number - count)
         if state.number + count + max(0, extra) > self._most and self._most < INFINITE:
             return count, INFINITE
         if extra > 0 and total < INFINITE:
             if extra == 1 and suffixes is not None:
                 costs = [c[at] for at, c in zip(state.positions, self._cheapest_optional(inner), strict=True)]
+                costs.append(next((c for c, bit in self._loose_costs(inner) if not state.seen & bit), INFINITE))
             else:
-                costs = [self._cost(m, inner) for m in self._coming(state) if not m.required]
-            costs += [self._cost(m, inner) for m in self._unseen(state) if not m.required]
-            costs.sort()
+                members = [*self._coming(state), *self._unseen(state)]
+                costs = sorted(self._cost(m, inner) for m in members if not m.required)[:extra]
             free = self._cheapest_free(state, inner)
             room = 1 if self.canonical else extra
-            costs = sorted([*costs[:extra], *[free] * room])
+            costs = sorted([*costs, *[free] * room])
             if len(costs) < extra:
                 return count, INFINITE
             count, total = count + extra, total + sum(costs[:extra])
@@ -240,6 +242,15 @@ class ObjectPlan:
 
     def _unseen(self, state: State) -> list[Member]:
         return [m for i, m in enumerate(self.loose) if not state.seen >> i & 1]
+
+    def _loose_costs(self, inner: Style) -> list[tuple[int, int]]:
+        """(bytes, bit) of the optional ones among the unordered members, the cheapest first."""
+        known = self._costs.get(inner)
+        if known is None:
+            known = self._costs[inner] = sorted(
+                (self._cost(m, inner), 1 << i) for i, m in enumerate(self.loose) if not m.required
+            )
+        return known
 
     def _cheapest_free(self, state: State, inner: Style) -> int:
         return INFINITE if state.full else min((self._cost(m, inner) for m in self.free), default=INFINITE)
