@@ -13,7 +13,7 @@ from typing import Any, Literal
 from .errors import EbnfError, RegexError, SchemaError
 
 Kind = Literal["regex", "json_schema", "lark", "gbnf", "structural_tag"]
-Order = Literal["schema", "any", "required-first"]
+Order = Literal["auto", "schema", "any", "required-first"]
 
 _GBNF_RULE = re.compile(r"^\s*[A-Za-z][\w-]*\s*::=", re.MULTILINE)
 _DRAFTS = {"draft4": 4, "draft6": 6, "draft7": 7, "draft2019-09": 2019, "draft2020-12": 2020}
@@ -65,7 +65,7 @@ class Constraint:
             )
         options: dict[str, Any] = {}
         if order != "schema":
-            options["order"] = _one_of("order", order, ("schema", "any", "required-first"))
+            options["order"] = _one_of("order", order, ("auto", "schema", "any", "required-first"))
         if white_space != "bounded":
             options["white_space"] = _white_space(white_space)
         if assert_formats is None:

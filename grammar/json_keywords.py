@@ -18,6 +18,9 @@ _Test = Callable[[object], bool]
 Note = Callable[[str, str, str], None]  # pointer, keyword, message
 
 
+_SCHEMA_TYPES = frozenset((dict, bool))
+
+
 def _count(value: object) -> bool:
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     return whole and not isinstance(value, bool) and value >= 0  # type: ignore[operator]
@@ -32,11 +35,11 @@ def _schema(value: object) -> bool:
 
 
 def _schemas(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_schema, value))
+    return isinstance(value, list) and bool(value) and _SCHEMA_TYPES.issuperset(map(type, value))
 
 
 def _named_schemas(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_schema, value.values()))
+    return isinstance(value, dict) and _SCHEMA_TYPES.issuperset(map(type, value.values()))
 
 
 def _strings(value: object) -> bool:

@@ -52,7 +52,7 @@ from .schema_shapes import (
     is_false,
 )
 
-Order = Literal["schema", "any", "required-first"]
+Order = Literal["auto", "schema", "any", "required-first"]
 Draft = Literal[4, 6, 7, 2019, 2020]
 
 MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
@@ -203,9 +203,12 @@ class SchemaWriter:
 
     def _body(self, conjunction: Conjunction, style: Style) -> int:
         self._at(conjunction)
-        options = [self.rules.terminal(self.scalars(conjunction, style.canonical))]
-        options += [plan.node(style) for plan in self.plans(conjunction, style.canonical) if self._some(plan, style)]
-        return self.rules.choice(options)
+        scalars = self.scalars(conjunction, style.canonical)
+        plans = self.plans(conjunction, style.canonical)
+        if scalars == NOTHING and len(plans) == 1:
+            return plans[0].node(style)  # there is some, as the place has a length
+        options = [plan.node(style) for plan in plans if self._some(plan, style)]
+        return self.rules.choice((self.rules.terminal(scalars), *options))
 
     def _some(self, plan: ObjectPlan | ArrayPlan, style: Style) -> bool:
         return plan.size(style) < INFINITE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .expressions import NOTHING
 from .json_keywords import ENFORCED
 from .json_layout import Style
 from .rules import NEVER
@@ -99,32 +100,36 @@ class PlainLengths:
         said = [keyword for keyword in schema if keyword in ENFORCED and keyword != "type"]
         types = schema.get("type")
         if types is None:
-            if said == ["anyOf"]:
-                lengths = [self._child(at, m, "anyOf", str(i)) for i, m in enumerate(schema["anyOf"])]
-                return min(lengths)
-            if said in (["enum"], ["const"]):
-                return _constant(schema)
+            if said == ["anyOf"] or said == ["oneOf"]:
+                return self._alternatives(at, said[0])
+            if said == ["enum"] or said == ["const"]:
+                return _constant(schema, "")
             return 1 if _NO_NUMBERS.issuperset(said) else 0  # a digit
         if isinstance(types, list):
             return 0 if said else min(SHORTEST[kind] for kind in types)
         if not said:
             return SHORTEST[types]
-        if types == "string":
-            return self._string(schema, said)
+        if said == ["enum"] or said == ["const"]:
+            return _constant(schema, types)
         if types == "object":
             return self._object(at, said)
-        return self._array(at, said) if types == "array" else 0
+        if types == "array":
+            return self._array(at, said)
+        if content_of(schema) is None:
+            return 0
+        expression = self._writer.scalars((at,), False)
+        return 0 if expression == NOTHING else self._writer.rules.expressions.shortest[expression]
 
     def _child(self, at: Located, schema: Any, *path: str) -> int:
         return self._of(self._document.child(at, schema, *path))
 
-    def _string(self, schema: dict[str, Any], said: list[str]) -> int:
-        if said == ["enum"] or said == ["const"]:
-            return _constant(schema)
-        if not {"minLength", "maxLength"}.issuperset(said):
-            return 0
-        least = schema.get("minLength", 0)
-        return int(2 + least) if least <= schema.get("maxLength", least) else 0
+    def _alternatives(self, at: Located, keyword: str) -> int:
+        members = [self._document.child(at, m, keyword, str(i)) for i, m in enumerate(at.schema[keyword])]
+        if keyword == "oneOf":
+            kinds = [kind for member in members for kind in self._writer.algebra.kinds((member,))]
+            if len(set(kinds)) < len(kinds):
+                return 0
+        return min(map(self._of, members))
 
     def _array(self, at: Located, said: list[str]) -> int:
         if _EMPTY_ARRAY.issuperset(said):
@@ -162,11 +167,13 @@ class PlainLengths:
         return total
 
 
-def _constant(schema: dict[str, Any]) -> int:
-    """Of enum and const, where all values are plain ASCII texts."""
+def _constant(schema: dict[str, Any], kind: str) -> int:
+    """Of enum and const, where all values are plain texts, or all whole numbers, and of the type that is wanted."""
     values = schema["enum"] if "enum" in schema else [schema["const"]]
-    if all(value.__class__ is str and is_plain(value) for value in values):
+    if kind in ("", "string") and all(value.__class__ is str and is_plain(value) for value in values):
         return 2 + min(map(len, values))
+    if kind in ("", "integer", "number") and all(value.__class__ is int for value in values):
+        return min(len(str(value)) for value in values)
     return 0
 
 
