@@ -17,8 +17,8 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 from .errors import GrammarError
-from .expressions import EMPTY as EMPTY_EXPRESSION
 from .expressions import ALL_BYTES, INFINITE, Expressions
+from .expressions import EMPTY as EMPTY_EXPRESSION
 from .expressions import NOTHING as NOTHING_EXPRESSION
 
 NEVER, EMPTY = 0, 1  # no text at all; the empty text
