@@ -144,11 +144,15 @@ class Compiler:
         self._lock = threading.Lock()
         self._cached: OrderedDict[Constraint, AnyGrammar] = OrderedDict()
         self._running: dict[Constraint, Future[AnyGrammar]] = {}
+        self._base_lock = threading.Lock()
 
     @cached_property
-    def _base(self) -> Pushdown:
-        """What every schema needs: the states of JSON's own texts, walked once."""
-        grammar = Grammar(Constraint.json_schema({}), self.vocabulary)
+    def _base(self) -> Pushdown | None:
+        """What every schema needs: the states of JSON's own texts, walked once; None if the vocabulary lacks bytes."""
+        try:
+            grammar = Grammar(Constraint.json_schema({}), self.vocabulary)
+        except GrammarError:
+            return None
         ids = {token: i for i, token in enumerate(self.vocabulary.tokens) if token is not None and len(token) == 1}
         for text in COMMON_TEXTS:
             matcher = grammar.matcher()
@@ -190,7 +194,9 @@ class Compiler:
 
     def _made(self, constraint: Constraint) -> AnyGrammar:
         if self.backend == "forktree":
-            return Grammar(constraint, self.vocabulary, self._base)
+            with self._base_lock:
+                base = self._base
+            return Grammar(constraint, self.vocabulary, base)
         from .outlines_backend import OutlinesGrammar
 
         return OutlinesGrammar(constraint, self.vocabulary)

@@ -103,7 +103,7 @@ class Constraint:
                 raise SchemaError(f"the structural tag is not JSON: {error}", pointer="#") from None
         if not isinstance(tag, Mapping):
             raise SchemaError(f"a structural tag is an object, not {type(tag).__name__}", pointer="#", value=tag)
-        return Constraint("structural_tag", _json_text(tag))
+        return Constraint("structural_tag", _json_text(tag, "structural tag"))
 
 
 def _grammar_text(grammar: object) -> str:
@@ -112,11 +112,11 @@ def _grammar_text(grammar: object) -> str:
     return grammar
 
 
-def _json_text(value: object) -> str:
+def _json_text(value: object, what: str = "schema") -> str:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise SchemaError(f"the schema is not JSON: {error}", pointer="#") from None
+        raise SchemaError(f"the {what} is not JSON: {error}", pointer="#") from None
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:

@@ -2,11 +2,11 @@
 
 Here: building expressions, `derivatives(e)` (what is left of e after each byte), emptiness and shortest completions.
 Not here: how alternatives are joined (alternatives.py), intersections (intersections.py), pattern syntax (regex.py),
-schemas (json_schema.py), numbered states and tables (automaton.py), counters too large to matter (horizon.py).
+schemas (json_schema.py), recursion (rules.py), numbered states (pda/states.py), counters too large to matter
+(horizon.py).
 
 An expression is an int into one `Expressions`; equal structure is the same int, so a derivative is an automaton state
-as it stands, and a counted repetition is one expression with a number in it instead of thousands of states.  Rules let
-expressions recur (a JSON value holds JSON values): concatenation nests to the right, so the tail is the stack.
+as it stands, and a counted repetition is one expression with a number in it instead of thousands of states.
 Every expression but NOTHING has at least one member; what cannot be completed becomes NOTHING when it is built.
 
 After Brzozowski 1964 (derivatives), Owens, Reppy & Turon 2009 (hash-consing, similarity, byte classes).
@@ -35,7 +35,6 @@ from .kinds import (
     NOTHING_KIND,
     REPEAT,
     RESIDUE,
-    RULE,
     WORDS,
 )
 from .limits import Budget
@@ -54,10 +53,8 @@ class Expressions:
 
     Per expression e, each list at [e]:
 
-
     kind       which of the constants above           parts     its arguments, by kind (see the constructors)
-    nullable   whether the empty string is a member   shortest  bytes of a shortest member
-    """
+    nullable   whether the empty string is a member   shortest  bytes of a shortest member"""
 
     def __init__(self, budget: Budget, alphabet: int = ALL_BYTES) -> None:
         self.budget, self.alphabet = budget, alphabet
@@ -65,14 +62,12 @@ class Expressions:
         self.parts: list[Any] = []
         self.nullable: list[bool] = []
         self.shortest: list[int] = []
-        self.rules: list[int | None] = []  # bodies, by rule number; None while one is being built
         self._ids: dict[tuple[int, Any], int] = {}
         self._rows: dict[int, Row] = {}
         self._concats: dict[tuple[int, int], int] = {}
         self.wholes: set[int] = set()
         self._word_lists: list[WordList] = []
         self._word_list_of: dict[frozenset[bytes], int] = {}
-        self._rules_settled = True
         self._remembered: dict[str, dict[Any, Any]] = {}
         self._alternatives, self._intersections = Alternatives(self), Intersections(self)
         self._plain_levels = PlainLevels(self)
@@ -205,7 +200,7 @@ class Expressions:
     def both(self, items: Iterable[int], minus: int = NOTHING) -> int:
         """What is in all of the items and not in `minus`.   parts: (sorted tuple of items, minus)
 
-        No part may hold a rule.  The one constructor that searches."""
+        The one constructor that searches."""
         return self._intersections.both(items, minus)
 
     def declare_whole(self, e: int) -> None:
@@ -228,31 +223,6 @@ class Expressions:
     def _residue(self, state: residues.State) -> int:
         return NOTHING if residues.bytes_needed(state) is None else self._intern(RESIDUE, state)
 
-    def new_rule(self) -> int:
-        """An expression for a body given later by `set_rule`; the body is never nullable.   parts: rule number"""
-        self._rules_settled = False
-        self.rules.append(None)
-        return self._intern(RULE, len(self.rules) - 1)
-
-    def set_rule(self, rule: int, body: int) -> None:
-        assert not self.nullable[body], "a rule that can be empty could recur without end"
-        self.rules[self.parts[rule]] = body
-
-    def settle_rules(self) -> list[int]:
-        """Once all bodies are set: fix every attribute that depends on them.  Returns the rules without a member."""
-        if self._rules_settled:
-            return []
-        everything = [e for e, kind in enumerate(self.kind) if kind != BOTH]  # no intersection holds a rule
-        changed = True
-        while changed:  # lengths only fall, and a level of recursion settles in each pass
-            changed = False
-            for e in everything:
-                shortest = self._attributes(self.kind[e], self.parts[e])[1]
-                changed = changed or shortest != self.shortest[e]
-                self.shortest[e] = shortest
-        self._rules_settled = True
-        return [e for e in everything if self.kind[e] == RULE and self.shortest[e] >= INFINITE]
-
     # ---- what is left after a byte -----------------------------------------------------------------------------
 
     def derivatives(self, e: int) -> Row:
@@ -261,18 +231,6 @@ class Expressions:
         if row is None:
             row = self._rows[e] = self._derive(e)
         return row
-
-    def sets_of_bytes(self) -> set[int]:
-        """Sets of which every set in a row of what has been built so far, or of its derivatives, is made."""
-        sets = {1 << byte for words in self._word_lists for byte in words.bytes_used}
-        for kind, parts in zip(self.kind, self.parts, strict=True):
-            if kind == BYTES:
-                sets.add(parts)
-            elif kind == LITERAL:
-                sets.update(1 << byte for byte in parts)
-            elif kind == RESIDUE:
-                sets.update(1 << byte for byte in b".0123456789")
-        return sets
 
     def plain_level(self, e: int) -> int:
         """A number m such that every sequence of up to m plain characters (plain_levels.py) leaves something of `e`."""
@@ -309,10 +267,6 @@ class Expressions:
             number, first, last, depth = parts
             branches = self._word_lists[number].branches(first, last, depth)
             return tuple((1 << b.byte, self._words(number, b.first, b.last, depth + 1)) for b in branches)
-        if kind == RULE:
-            body = self.rules[parts]
-            assert body is not None, "a rule is used before its body is known"
-            return self.derivatives(body)
         if kind == RESIDUE:
             pairs = [(1 << byte[0], self._residue(state)) for byte, state in residues.steps(parts)]
             return self._joined([pair for pair in pairs if pair[1] != NOTHING])
@@ -433,9 +387,6 @@ class Expressions:
             number, first, last, depth = parts
             words = self._word_lists[number]
             return words.ends(first, depth), words.shortest(first, last, depth)
-        if kind == RULE:
-            known = self.rules[parts] if parts < len(self.rules) else None
-            return False, INFINITE if known is None else shortest[known]
         if kind == RESIDUE:
             needed = residues.bytes_needed(parts)
             return needed == 0, INFINITE if needed is None else needed

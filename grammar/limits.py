@@ -9,7 +9,6 @@ from .errors import GrammarTooComplex
 
 COMPILE_STEPS, COMPILE_SECONDS = 1_000_000, 10.0
 CALL_STEPS, CALL_SECONDS = 500_000, 1.0  # of one call of a matcher, say for the states that a token mask explores
-TOTAL_STATES = 100_000  # states that one grammar may hold, over all its requests
 
 
 class Budget:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import random
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ from forktree.grammar import (
     warmup,
 )
 from forktree.grammar.limits import Budget
+from forktree.grammar.pda import automaton
 from tests.support.byte_vocabulary import ByteVocabulary, allowed
 
 VOCABULARY = ByteVocabulary()
@@ -54,9 +58,9 @@ def test_threads_that_ask_for_one_constraint_get_one_grammar(monkeypatch: pytest
     built = []
     original = Grammar.__init__
 
-    def counting(self: Grammar, *args: object, **kwargs: object) -> None:
-        built.append(threading.get_ident())
-        original(self, *args, **kwargs)  # type: ignore[arg-type]
+    def counting(self: Grammar, constraint: Constraint, *args: Any) -> None:
+        built.append(constraint)
+        original(self, constraint, *args)
 
     monkeypatch.setattr(compiler.Grammar, "__init__", counting)
     cache = Compiler(VOCABULARY)
@@ -69,7 +73,23 @@ def test_threads_that_ask_for_one_constraint_get_one_grammar(monkeypatch: pytest
     with ThreadPoolExecutor(8) as pool:
         grammars = list(pool.map(work, range(8)))
     assert len(set(map(id, grammars))) == 1
-    assert len(built) == 1
+    assert built.count(Constraint.regex("(abc|abd){1,50}")) == 1
+
+
+def test_threads_that_compile_at_once_prepare_the_vocabulary_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    original = Grammar.__init__
+
+    def counting(self: Grammar, constraint: Constraint, *args: Any) -> None:
+        built.append(constraint)
+        original(self, constraint, *args)
+
+    monkeypatch.setattr(compiler.Grammar, "__init__", counting)
+    cache = Compiler(VOCABULARY)
+    patterns = [Constraint.regex(f"a{{{n}}}") for n in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(cache.compile, patterns))
+    assert len(built) == len(patterns) + 1, "one each, and one that all begin with"
 
 
 def test_an_error_reaches_every_thread_that_waits_and_is_not_cached() -> None:
@@ -172,8 +192,9 @@ def wander(matcher: Matcher, steps: int) -> None:
 
 def test_a_grammar_that_has_long_been_idle_is_as_good_as_new(monkeypatch: pytest.MonkeyPatch) -> None:
     grammar = Compiler(VOCABULARY).compile(Constraint.regex("(abcde{1,300}){9}"))
-    later = grammar._automaton.expressions.budget._clock() + 10**6
-    monkeypatch.setattr(grammar._automaton.expressions.budget, "_clock", lambda: later)
+    assert isinstance(grammar, Grammar)
+    later = time.monotonic() + 10**6
+    monkeypatch.setattr(grammar._budget, "_clock", lambda: later)
     matcher = grammar.matcher()
     for _ in range(2):
         for byte in b"abcd" + b"e" * 300:
@@ -205,10 +226,20 @@ def test_groups_nested_without_measure_are_refused_with_their_offset() -> None:
     assert caught.value.offset == 100
 
 
-def test_a_grammar_that_needs_too_many_states_says_so() -> None:
-    grammar = Grammar(Constraint.regex("[ab]*a[ab]{12}"), VOCABULARY, max_states=50)
-    with pytest.raises(GrammarTooComplex, match="more than 50 states"):
-        wander(grammar.matcher(), 200)
+def take(matcher: Matcher, token_ids: list[int]) -> None:
+    for token_id in token_ids:
+        matcher.advance(token_id)
+
+
+def test_a_grammar_that_needs_too_much_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    grammar = Compiler(VOCABULARY).compile(Constraint.regex("[ab]*a[ab]{12}"))
+    monkeypatch.setattr(automaton, "MAX_BYTES", grammar.num_bytes)
+    matcher = grammar.matcher()
+    with pytest.raises(GrammarTooComplex, match=r"more than \d+ MB") as caught:
+        take(matcher, random.Random(1).choices(b"ab", k=5000))
+    assert caught.value.place == "the generated text"
+    matcher.rollback(matcher.num_tokens)
+    matcher.advance(ord("a"))
 
 
 # ---- vocabulary and imports
@@ -222,7 +253,7 @@ def test_a_vocabulary_refuses_what_is_none() -> None:
 
 
 def test_the_trie_holds_every_token_once_in_order() -> None:
-    trie = VOCABULARY.trie
+    trie = VOCABULARY.trie.full
     path = bytearray(VOCABULARY.longest)
     found = {}
     for node in range(len(trie.node_byte)):

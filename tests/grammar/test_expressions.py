@@ -245,20 +245,3 @@ def test_a_residue_counts_the_digits_value(modulus: int, places: int) -> None:
             thousandths = round(float(text) * 1000)
             expected = thousandths * 10**places % (modulus * 1000) == 0
             assert store.nullable[state] == expected, text
-
-
-def test_rules_may_hold_themselves() -> None:
-    store = Expressions(Budget())
-    rule = store.new_rule()
-    inner = store.alternative((EMPTY, rule))
-    store.set_rule(rule, store.sequence(store.literal(b"a"), inner, store.literal(b"b")))
-    assert store.settle_rules() == []
-    assert members(store, rule) == {b"ab", b"aabb", b"aaabbb"}
-    assert store.shortest[rule] == 2
-
-
-def test_a_rule_without_an_end_is_reported() -> None:
-    store = Expressions(Budget())
-    rule = store.new_rule()
-    store.set_rule(rule, store.concat(store.literal(b"a"), rule))
-    assert store.settle_rules() == [rule]

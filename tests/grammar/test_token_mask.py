@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forktree.grammar import Compiler, Constraint, Grammar, GrammarError, Matcher, Vocabulary
+from forktree.grammar import Compiler, Constraint, GrammarError, Matcher, Vocabulary
 from tests.support.byte_vocabulary import ByteVocabulary, allowed
 
 VOCABULARY = ByteVocabulary()
@@ -102,12 +102,10 @@ def test_whatever_masks_let_through_is_valid(constraint: Constraint) -> None:
 
 
 def test_states_that_differ_in_large_counters_share_one_mask() -> None:
-    grammar = Compiler(VOCABULARY).compile(Constraint.regex("[a-z]{1,2000}"))
-    matcher = grammar.matcher()
+    matcher = Compiler(VOCABULARY).compile(Constraint.regex("[a-z]{1,2000}")).matcher()
     seen = set()
     for _ in range(300):
-        row = grammar.mask(matcher._states[-1])
-        seen.add(row.ctypes.data)
+        seen.add(matcher.mask().ctypes.data)
         matcher.advance(ord("q"))
     assert len(seen) <= 2, "before the first letter (no end yet) and after it"
 
@@ -173,20 +171,25 @@ def test_masks_of_a_vocabulary_with_equal_tokens_allow_all_of_them() -> None:
 # ---- with a token budget
 
 
-def shortest_in_tokens(grammar: Grammar, state: int, limit: int) -> int:
-    """Tokens to completion by breadth-first search over all tokens."""
-    frontier, seen = {state}, {state}
+def shortest_in_tokens(matcher: Matcher, limit: int) -> int:
+    """Tokens to completion by breadth-first search over all tokens; texts that are equal are looked at once."""
+    frontier: dict[bytes, tuple[int, ...]] = {b"": ()}
+    tokens = matcher.grammar.vocabulary.tokens
+    seen = set(frontier)
     for distance in range(limit + 1):
-        if any(grammar.accepts_at(s) for s in frontier):
-            return distance
-        following = set()
-        for s in frontier:
-            for text in grammar.vocabulary.tokens:
-                if text:
-                    target = grammar._automaton.walk(s, text)
-                    if target and target not in seen:
-                        following.add(target)
-        seen |= following
+        following: dict[bytes, tuple[int, ...]] = {}
+        for text, taken in frontier.items():
+            for token_id in taken:
+                matcher.advance(token_id)
+            complete, choice = matcher.complete, sorted(allowed(matcher))
+            matcher.rollback(len(taken))
+            if complete:
+                return distance
+            for token_id in choice:
+                longer = text + (tokens[token_id] or b"")
+                if longer not in seen:
+                    seen.add(longer)
+                    following[longer] = (*taken, token_id)
         frontier = following
     return limit + 1
 
@@ -199,7 +202,7 @@ def test_an_output_with_a_token_budget_is_complete_when_the_budget_ends(constrai
     for seed in range(3):
         rng = random.Random(seed)
         matcher = grammar.matcher()
-        left = grammar.tokens_needed(matcher._states[-1]) + extra
+        left = matcher.tokens_needed() + extra
         while left > 0:
             choice = allowed(matcher, left)
             assert choice <= allowed(matcher)
@@ -211,13 +214,12 @@ def test_an_output_with_a_token_budget_is_complete_when_the_budget_ends(constrai
 
 
 def test_a_budget_leaves_out_only_tokens_that_lead_too_far() -> None:
-    grammar = COMPILER.compile(Constraint.regex("(a|the){1,6}ab|b{9}"))
-    matcher = grammar.matcher()
+    matcher = COMPILER.compile(Constraint.regex("(a|the){1,6}ab|b{9}")).matcher()
     for left in range(1, 12):
         choice = allowed(matcher, left)
         for token_id in allowed(matcher):
             matcher.advance(token_id)
-            needed = shortest_in_tokens(grammar, matcher._states[-1], 12)
+            needed = shortest_in_tokens(matcher, 12)
             matcher.rollback(1)
             if token_id in choice:
                 assert needed <= left - 1 or left == 1
@@ -248,14 +250,13 @@ def test_a_budget_takes_the_spelling_in_long_tokens_into_account() -> None:
 @settings(max_examples=30, deadline=None)
 def test_random_outputs_under_random_budgets_are_complete(seed: int) -> None:
     rng = random.Random(seed)
-    grammar = COMPILER.compile(rng.choice(CONSTRAINTS))
-    matcher = grammar.matcher()
-    left = grammar.tokens_needed(matcher._states[-1]) + rng.randrange(30)
+    matcher = COMPILER.compile(rng.choice(CONSTRAINTS)).matcher()
+    left = matcher.tokens_needed() + rng.randrange(30)
     while left > 0:
         choice = allowed(matcher, left) - {VOCABULARY.eos}
         if not choice:
             break
         matcher.advance(rng.choice(sorted(choice)))
         left -= 1
-        assert left + 1 > grammar.tokens_needed(matcher._states[-1])
+        assert left + 1 > matcher.tokens_needed()
     assert matcher.complete
