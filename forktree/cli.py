@@ -100,6 +100,9 @@ def serve(
     ] = EngineConfig.grammar_backend,
     prefix_cache: Annotated[bool, typer.Option(help="Reuse shared prefixes.")] = EngineConfig.prefix_cache,
     overlap: Annotated[bool, typer.Option(help="Plan steps while the device runs.")] = EngineConfig.overlap,
+    jump_forward: Annotated[
+        bool, typer.Option(help="Write what a constraint forces without sampling it.")
+    ] = EngineConfig.jump_forward,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = EngineConfig.dtype,
     attention: Annotated[str, typer.Option(help="cpu or reference.")] = EngineConfig.attention,
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = EngineConfig.threads,
@@ -120,6 +123,7 @@ def serve(
         "grammar_backend": grammar_backend,
         "prefix_cache": prefix_cache,
         "overlap": overlap,
+        "jump_forward": jump_forward,
         "dtype": dtype,
         "attention": attention,
         "threads": threads,

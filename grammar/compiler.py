@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -74,9 +72,11 @@ class Grammar:
         if tokens_left is None or (at.mask is not None and at.mask.slack + at.cost < tokens_left):
             if at.mask is not None:
                 return at.mask.row
-            with self._working():
+            with self._lock:
+                self._renew_budget()
                 return self._masks.mask(at)
-        with self._working():
+        with self._lock:
+            self._renew_budget()
             return self._masks.mask_within(at, tokens_left)
 
     def after(self, at: Configuration, token_id: int) -> Configuration | None:
@@ -90,7 +90,8 @@ class Grammar:
         text = self.vocabulary.tokens[token_id]
         if text is None:
             raise GrammarError(f"token {token_id} is a special token: a constraint never allows it")
-        with self._working():
+        with self._lock:
+            self._renew_budget()
             after = self._automaton.advance(at, text)
             if after is None:
                 raise GrammarError(f"token {token_id} {text!r} is not allowed here")
@@ -99,27 +100,27 @@ class Grammar:
                 at.next[token_id] = after
         return after
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """The lock, and a fresh budget for what one call may explore."""
-        with self._lock:
-            self._budget.place = "the generated text"
-            self._budget.renew(CALL_STEPS, CALL_SECONDS)
-            yield
+    def _renew_budget(self) -> None:
+        """What one call may explore."""
+        self._budget.place = "the generated text"
+        self._budget.renew(CALL_STEPS, CALL_SECONDS)
 
     def tokens_needed(self, at: Configuration) -> int:
-        with self._working():
+        with self._lock:
+            self._renew_budget()
             return self._masks.tokens_needed(at)
 
     def forced_bytes(self, at: Configuration) -> bytes:
         known = at.forced
         if known is None:
-            with self._working():
+            with self._lock:
+                self._renew_budget()
                 known = at.forced = self._automaton.forced(at, MAX_FORCED_BYTES)[0]
         return known
 
     def forced(self, at: Configuration) -> list[int]:
-        with self._working():
+        with self._lock:
+            self._renew_budget()
             known = self._forced.get(at)
             if known is None:
                 known = self._forced[at] = tuple(forced_tokens(self._automaton, self._masks, self.vocabulary, at))

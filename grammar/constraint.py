@@ -41,7 +41,7 @@ class Constraint:
         *,
         order: Order = "schema",
         white_space: str | tuple[str, int] = "bounded",
-        assert_formats: bool = True,
+        assert_formats: bool | None = None,
         draft: str | None = None,
         registry: Mapping[str, Any] | None = None,
     ) -> Constraint:
@@ -49,8 +49,9 @@ class Constraint:
 
         order           of an object's properties: "schema" (as the schema names them), "any", "required-first"
         white_space     "bounded" (one blank at most after , and :), "compact", "any", ("pretty", blanks a level)
-        assert_formats  whether `format` says which strings are valid
-        draft           "draft4" to "draft2020-12", where the schema has no $schema
+        assert_formats  whether `format` says which strings are valid.  None: it does, unless `draft` asks for the
+                        letter of draft2019-09 or draft2020-12, where it is an annotation
+        draft           "draft4" to "draft2020-12", whatever $schema says
         registry        schemas that $ref may name, by URI: nothing is ever fetched
         """
         if isinstance(schema, str):
@@ -67,6 +68,8 @@ class Constraint:
             options["order"] = _one_of("order", order, ("schema", "any", "required-first"))
         if white_space != "bounded":
             options["white_space"] = _white_space(white_space)
+        if assert_formats is None:
+            assert_formats = draft not in ("draft2019-09", "draft2020-12")
         if not assert_formats:
             options["assert_formats"] = False
         if draft is not None:

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from .errors import GrammarError
 from .expressions import INFINITE
 from .horizon import Horizon
-from .pda.automaton import CALL_FUEL, Configuration, Pushdown
+from .pda.automaton import CALL_FUEL, MAX_COST, Configuration, Pushdown
+from .pda.bodies import clamp, find_key, see
 from .pda.interning import forget
-from .pda.memory import DONE, FUEL, FURTHEST, LOWEST, SIZE
+from .pda.memory import DONE, FUEL, FURTHEST, KEY, ONE_STACK, SECOND_KEY, SIZE, TAKEN
+from .pda.steps import sort_items
 from .pda.walks import find_mask, walk_ends
 from .trie_kernels import fewest_tokens
 from .vocabulary import Vocabulary
@@ -45,9 +47,9 @@ class TokenMasks:
     def __init__(self, automaton: Pushdown, vocabulary: Vocabulary) -> None:
         self.automaton, self.vocabulary = automaton, vocabulary
         self._horizon = Horizon(automaton.expressions, vocabulary.longest)
-        self._clamps: dict[int, tuple[int, int]] = {}  # state -> its clamped state, see Horizon.taken_away
-        self._kept: OrderedDict[bytes, MaskRow] = OrderedDict()
-        self._depths: dict[bytes, list[tuple[int, ...]]] = {}  # states -> how many frames of each item a walk has seen
+        self._kept: OrderedDict[tuple[int, int], MaskRow] = OrderedDict()
+        # states, and whether the text may end -> how many frames of each item a walk has seen
+        self._depths: dict[tuple[bytes, bool], list[Int32]] = {}
         self._max_kept = max(64, CACHE_BYTES // (4 * vocabulary.num_words + 1))
         self._tries = vocabulary.trie
         automaton.make_level_ends(vocabulary.longest)
@@ -60,60 +62,57 @@ class TokenMasks:
         return known.row
 
     def _find(self, configuration: Configuration) -> MaskRow:
-        items, taken_away = self._clamped(configuration.items)
-        states = items[:, 0].tobytes() + (b"\1" if configuration.accepting else b"\0")
-        depths = self._depths.setdefault(states, [])
+        automaton = self.automaton
+        size = automaton.load(configuration.items)
+        while (unknown := clamp(automaton.table, size)) >= 0:
+            self._clamp(int(automaton.memory.items[unknown, 0]))
+        if size > 1:
+            sort_items(automaton.table, 0, size)
+        accepting = configuration.accepting
+        m, counts = automaton.memory, automaton.memory.counts
+        states = m.items[:size, 0].tobytes()
+        depths = self._depths.setdefault((states, accepting), [])
         for seen in depths:
-            key = self._body(items, states, seen)
+            m.work[:size, 0] = seen
+            find_key(automaton.table, size, accepting)
+            key = int(counts[KEY]), int(counts[SECOND_KEY])
             found = self._kept.get(key)
             if found is not None:
                 self._kept.move_to_end(key)
                 return found
-        row = self._walked(items)
-        if configuration.accepting:
+        row = self._walked(size)
+        if accepting:
             row |= self.vocabulary.eos_row
         elif not row.any():
             raise GrammarError("no token of the vocabulary can come next, and the output is not complete")
         if self.vocabulary.may_allow_all and np.array_equal(row, self.vocabulary.full_row):
             row = self.vocabulary.full_row
         row.flags.writeable = False
-        counts = self.automaton.memory.counts
-        lowest = int(counts[LOWEST])
-        depth = self.automaton.memory.frame_depth
-        seen = tuple(max(0, int(depth[frame]) - lowest + 1) for frame in items[:, 1].tolist())
-        if seen not in depths:
+        slack = int(counts[FURTHEST]) - (0 if accepting else int(counts[SIZE])) + int(counts[TAKEN])
+        m = automaton.memory
+        see(automaton.table, size)
+        seen = m.work[:size, 0].copy()
+        find_key(automaton.table, size, accepting)
+        if not any(np.array_equal(seen, known) for known in depths):
             depths.append(seen)
-        one_stack = len({self._below(frame, n) for frame, n in zip(items[:, 1].tolist(), seen, strict=True)}) <= 1
-        bounded = one_stack and self.vocabulary.spells_byte_by_byte
-        slack = int(counts[FURTHEST]) - (0 if configuration.accepting else int(counts[SIZE])) + taken_away
-        mask = MaskRow(row, slack if bounded else INFINITE)
-        self._kept[self._body(items, states, seen)] = mask
+        mask = MaskRow(row, slack if counts[ONE_STACK] and self.vocabulary.spells_byte_by_byte else INFINITE)
+        self._kept[int(counts[KEY]), int(counts[SECOND_KEY])] = mask
         if len(self._kept) > self._max_kept:
             self._kept.popitem(last=False)
         return mask
 
-    def _clamped(self, items: Int32) -> tuple[Int32, int]:
-        """Items as no token can tell them from the given ones, their counters small; bytes that shortest texts lose."""
-        result, taken_away = items, 0
-        for i, state in enumerate(items[:, 0].tolist()):
-            if state < 0:
-                continue
-            known = self._clamps.get(state)
-            if known is None:
-                expression = self.automaton.states.expression_of(state)
-                clamped = self._horizon.clamped(expression)
-                taken = 0 if clamped == expression else self._horizon.taken_away(expression)
-                known = self._clamps[state] = self.automaton.states.state_of(clamped), taken
-            if known[0] != state:
-                if result is items:
-                    result = items.copy()
-                result[i, 0], taken_away = known[0], max(taken_away, known[1])
-        return result, taken_away
+    def _clamp(self, state: int) -> None:
+        """Find the state that tokens cannot tell from this one."""
+        automaton, expression = self.automaton, self.automaton.states.expression_of(state)
+        clamped = self._horizon.clamped(expression)
+        taken = 0 if clamped == expression else self._horizon.taken_away(expression)
+        target = automaton.states.state_of(clamped)
+        automaton.memory.dfa_clamp[state] = target
+        automaton.memory.dfa_taken[state] = min(MAX_COST, taken)
 
-    def _walked(self, items: Int32) -> Int32:
-        """The row of a set, EOS left out; see walks.find_mask for what else it finds."""
+    def _walked(self, size: int) -> Int32:
+        """The row of the set items[0:size], EOS left out; see walks.find_mask for what else it finds."""
         automaton, tries = self.automaton, self._tries.table
-        size = automaton.load(items)
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
         automaton.memory.counts[FUEL] = CALL_FUEL
         node = 0
@@ -122,27 +121,6 @@ class TokenMasks:
             if node < 0:
                 return row
             automaton.supply()
-
-    def _body(self, items: Int32, states: bytes, seen: tuple[int, ...]) -> bytes:
-        """What of a configuration a walk sees that returns to `seen` frames of its items."""
-        frames = self.automaton.memory.frames
-        parts: list[int] = []
-        for (_, frame, text), n in zip(items.tolist(), seen, strict=True):
-            parts.append(text)
-            for _ in range(n):
-                if frame == 0:
-                    parts.append(-1)
-                    break
-                node, below, kind, extra = frames[frame].tolist()
-                parts += (node, kind, extra) if kind else (node,)
-                frame = below
-            parts.append(-2)
-        return states + np.array((*seen, *parts), dtype=np.int32).tobytes()
-
-    def _below(self, frame: int, n: int) -> int:
-        for _ in range(n):
-            frame = int(self.automaton.memory.frames[frame, 1])
-        return frame
 
     @property
     def num_bytes(self) -> int:

@@ -108,7 +108,7 @@ def plain_suffixes(
     text: UInt8, starts: Int32, node_depth: Int32, first_token: Int32, ends: Int32, plain: Int32
 ) -> None:
     """plain[i]: the most characters that tokens at or below node i still have from that node's byte on, -1 unless all
-    of them are plain: characters above U+001F but the quote, the backslash and DEL; the last one may be cut short.
+    of them are plain (see plain_levels.py), of which the last character may be cut short.
 
     text, starts  tokens in the trie's order, one after the other; [num_tokens + 1] int32
     """
@@ -170,6 +170,8 @@ def _plain_counts(text: UInt8, starts: Int32) -> Int16:
                     elif b == 0xF4:
                         high = 0x8F
                 good = good and low <= c <= high
+            if b == 0xE2 and length - p > 2 and text[begin + p + 1] == 0x80 and 0xA8 <= text[begin + p + 2] <= 0xA9:
+                good = False  # a line separator
             rest = counts[begin + t + min(length, p + size)]
             if good and rest >= 0:
                 counts[begin + t + p] = rest + 1

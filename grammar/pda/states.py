@@ -47,7 +47,7 @@ class States:
     def _take_over(self, base: States) -> None:
         count = len(self._expression_of)
         old, new = base._automaton.memory, {}
-        for name in ("dfa_next", "dfa_flags", "dfa_level", "dfa_cost"):
+        for name in memory.BY_STATE:
             rows = getattr(old, name)
             new[name] = np.empty((256 + count, *rows.shape[1:]), rows.dtype)
             new[name][:count] = rows[:count]
@@ -63,13 +63,15 @@ class States:
         if state is None:
             state = self._state_of[expression] = len(self._expression_of)
             if state >= len(self._automaton.memory.dfa_flags):
-                self._automaton.grow("dfa_next", "dfa_flags", "dfa_level", "dfa_cost")
+                self._automaton.grow(
+                    "dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_clamp", "dfa_taken", "dfa_cost"
+                )
             self._expression_of.append(expression)
-            e, m = self._e, self._automaton.memory
+            e, views = self._e, self._automaton.views
             final = memory.FINAL if expression == EMPTY else 0
-            m.dfa_flags[state] = (memory.ACCEPTING if e.nullable[expression] else 0) | final
-            m.dfa_cost[state] = min(MAX_COST, e.shortest[expression])
-            m.dfa_level[state] = min(MAX_COST, e.plain_level(expression))
+            views["dfa_flags"][state] = (memory.ACCEPTING if e.nullable[expression] else 0) | final
+            views["dfa_cost"][state] = min(MAX_COST, e.shortest[expression])
+            views["dfa_level"][state] = min(MAX_COST, e.plain_level(expression))
         return state
 
     def expression_of(self, state: int) -> int:
@@ -150,6 +152,7 @@ class States:
                     rest = e.both((self._expression_of[line[byte]],), left)
                     line[byte] = 0 if rest == NOTHING else self.state_of(rest)
         self._automaton.memory.dfa_next[state] = line
+        self._automaton.memory.dfa_whole[state] = whole
         self._automaton.memory.dfa_flags[state] |= memory.KNOWN
         return True
 
