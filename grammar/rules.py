@@ -80,7 +80,8 @@ class Rules:
         """Exactly these bytes.   parts: bytes.   silent: not part of the text that `distinct` records (white space)"""
         if not text:
             return EMPTY
-        if not all(self.expressions.alphabet >> byte & 1 for byte in text):
+        alphabet = self.expressions.alphabet
+        if alphabet != ALL_BYTES and not all(alphabet >> byte & 1 for byte in text):
             return NEVER
         return self._intern(SILENT if silent else LITERAL, text, len(text))
 

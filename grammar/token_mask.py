@@ -22,6 +22,7 @@ from .pda.interning import forget
 from .pda.memory import DONE, FUEL, FURTHEST, KEY, ONE_STACK, SECOND_KEY, SIZE, TAKEN
 from .pda.steps import sort_items
 from .pda.walks import find_mask, walk_ends
+from .trie_kernels import fewest_tokens
 from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
@@ -200,9 +201,8 @@ class TokenMasks:
         return configuration.needed
 
     def _fewest_tokens(self, text: bytes) -> int:
-        ids, longest = self.vocabulary.ids, self.vocabulary.longest
-        needed = [0] * (len(text) + 1)
-        for i in range(len(text) - 1, -1, -1):
-            ends = range(i + 1, min(len(text), i + longest) + 1)
-            needed[i] = min(INFINITE, 1 + min((needed[end] for end in ends if text[i:end] in ids), default=INFINITE))
-        return needed[0]
+        trie = self._tries.full
+        needed = np.full(len(text) + 1, 2**31 - 1, dtype=np.int32)
+        array = np.frombuffer(text, dtype=np.uint8)
+        found = fewest_tokens(array, trie.node_byte, trie.ends, trie.first_token, needed)
+        return INFINITE if found == 2**31 - 1 else int(found)

@@ -176,3 +176,33 @@ def _plain_counts(text: UInt8, starts: Int32) -> Int16:
             if good and rest >= 0:
                 counts[begin + t + p] = rest + 1
     return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def fewest_tokens(text: UInt8, node_byte: UInt8, ends: Int32, first_token: Int32, needed: Int32) -> int:
+    """How many tokens spell `text` at least; `many` if none do.
+
+    needed  [len(text) + 1] int32, filled with `many`: what each beginning of the text takes; written"""
+    roots = np.full(256, -1, dtype=np.int32)
+    node = 0
+    while node < len(node_byte):
+        roots[node_byte[node]] = node
+        node = ends[node]
+    many = needed[0]
+    needed[0] = 0
+    for i in range(len(text)):
+        if needed[i] == many:
+            continue
+        at, node = i, roots[text[i]]
+        while node >= 0:
+            at += 1
+            if first_token[node + 1] > first_token[node] and needed[i] + 1 < needed[at]:
+                needed[at] = needed[i] + 1
+            child, end, node = node + 1, ends[node], -1
+            if at < len(text):
+                while child < end:
+                    if node_byte[child] == text[at]:
+                        node = child
+                        break
+                    child = ends[child]
+    return int(needed[len(text)])

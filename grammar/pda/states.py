@@ -32,6 +32,7 @@ class States:
 
     def __init__(self, automaton: Pushdown, base: States | None = None) -> None:
         self._automaton, self._e = automaton, automaton.rules.expressions
+        self._shortest_steps: dict[int, tuple[bytes, int]] = {}  # see shortest_text
         self._pieces: dict[int, list[Piece]] = {}  # of states whose rows are not worked out in full
         if base is None:
             self._state_of: dict[int, int] = {}
@@ -166,12 +167,19 @@ class States:
 
     def shortest_text(self, state: int) -> bytes:
         """The bytes of one shortest completion, always the same way on from the same state."""
-        text, shortest = bytearray(), self._e.shortest
+        text, shortest, steps = bytearray(), self._e.shortest, self._shortest_steps
         expression = self._expression_of[state]
         while not self._e.nullable[expression]:
-            row: Row = self._e.derivatives(expression)
-            members, expression = min(row, key=lambda pair: (shortest[pair[1]], _preference(pair[0])))
-            text.append(_preference(members)[1])
+            step = steps.get(expression)
+            if step is None:
+                literal, rest = self._e.literal_and_rest(expression)
+                if not literal:
+                    row: Row = self._e.derivatives(expression)
+                    members, rest = min(row, key=lambda pair: (shortest[pair[1]], _preference(pair[0])))
+                    literal = bytes((_preference(members)[1],))
+                step = steps[expression] = literal, rest
+            text += step[0]
+            expression = step[1]
         return bytes(text)
 
 
