@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .constraint import Constraint
-from .errors import EbnfError, GrammarError, GrammarTooComplex, RegexError, SchemaError
+from .errors import CompilationCancelled, EbnfError, GrammarError, GrammarTooComplex, RegexError, SchemaError
 
 if TYPE_CHECKING:
-    from .compiler import Compiler, Grammar, warmup
+    from .compiler import Compiler, Grammar
     from .front_ends import check
     from .interface import AnyGrammar, AnyMatcher
     from .matcher import Matcher, fill_masks
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from .python_types import parse_value, schema_of
     from .spelled import literals
     from .vocabulary import Vocabulary
+    from .warm_up import warmup
 
 __all__ = [
     "AnyGrammar",
     "AnyMatcher",
+    "CompilationCancelled",
     "Compiler",
     "Constraint",
     "Draft",
@@ -62,7 +64,7 @@ _HOMES = {
     "parse_value": "python_types",
     "partial": "partial_parser",
     "schema_of": "python_types",
-    "warmup": "compiler",
+    "warmup": "warm_up",
 }
 
 

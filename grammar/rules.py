@@ -17,8 +17,8 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 from .errors import GrammarError
-from .expressions import EMPTY as EMPTY_EXPRESSION
 from .expressions import ALL_BYTES, INFINITE, Expressions
+from .expressions import EMPTY as EMPTY_EXPRESSION
 from .expressions import NOTHING as NOTHING_EXPRESSION
 
 NEVER, EMPTY = 0, 1  # no text at all; the empty text
@@ -59,6 +59,9 @@ class Rules:
         self._builders: dict[int, Callable[[], int]] = {}  # of rules that nobody has entered yet
         self._bodies: dict[int, int] = {}
         self._edges: dict[int, tuple[Edge, ...]] = {}
+        # for people (explain.py): where in its schema a node comes from, and what of it was narrowed or ignored
+        self.places: dict[int, tuple[str, str]] = {}  # node -> JSON pointer, keyword
+        self.notes: list[tuple[str, str, str]] = []  # JSON pointer, keyword, message
         self._intern(NEVER_KIND, (), INFINITE)
         self._intern(EMPTY_KIND, (), 0)
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from .errors import GrammarError
 from .expressions import INFINITE
 from .horizon import Horizon
-from .pda.automaton import CALL_FUEL, Configuration, Pushdown
+from .limits import CALL_FUEL, MASK_BYTES
+from .pda.automaton import Configuration, Pushdown
 from .pda.interning import forget
 from .pda.memory import DONE, FUEL, FURTHEST, LOWEST, SIZE
 from .pda.walks import find_mask, walk_ends
@@ -25,17 +26,19 @@ from .vocabulary import Vocabulary
 Int32 = npt.NDArray[np.int32]
 
 MAX_GROUPS = 2048  # sets that the tokens after one configuration may lead to, before some are left out as too late
-CACHE_BYTES = 256 * 2**20  # masks kept per automaton; the least recently used go first
+LOOK = 255  # the clock is looked at once in so many positions of a text and one
 
 
 class MaskRow:
-    """row: int32 [num_words], read-only.  slack: after no allowed token a shortest completion is longer, by more than
-    this many tokens, than as many bytes as one has before it; INFINITE where that is not known."""
+    """row: int32 [num_words], read-only; None: it had to make room, and is found again.
+    slack: after no allowed token a shortest completion is longer, by more than this many tokens, than as many bytes as
+    one has before it; INFINITE where that is not known."""
 
     __slots__ = ("row", "slack")
 
     def __init__(self, row: Int32, slack: int) -> None:
-        self.row, self.slack = row, slack
+        self.row: Int32 | None = row
+        self.slack = slack
 
 
 class TokenMasks:
@@ -47,16 +50,20 @@ class TokenMasks:
         self._clamps: dict[int, tuple[int, int]] = {}  # state -> its clamped state, see Horizon.taken_away
         self._kept: OrderedDict[bytes, MaskRow] = OrderedDict()
         self._depths: dict[bytes, list[tuple[int, ...]]] = {}  # states -> how many frames of each item a walk has seen
-        self._max_kept = max(64, CACHE_BYTES // (4 * vocabulary.num_words + 1))
+        self._within: OrderedDict[tuple[Configuration, int], Int32] = OrderedDict()  # see mask_within
+        self.max_kept = max(64, MASK_BYTES // (4 * vocabulary.num_words + 1) // 2)  # of each of the two
+        self.walks = 0  # of the trie, for a mask
         self._tries = vocabulary.trie
         automaton.make_level_ends(vocabulary.longest)
 
     def mask(self, configuration: Configuration) -> Int32:
         """int32 [num_words], read-only: tokens after which the text can still be completed; EOS where it may end."""
         known = configuration.mask
-        if known is None:
-            known = configuration.mask = self._find(configuration)
-        return known.row
+        if known is None or known.row is None:
+            configuration.mask = known = self._find(configuration)
+        row = known.row
+        assert row is not None  # the newest is not the one that goes
+        return row
 
     def _find(self, configuration: Configuration) -> MaskRow:
         items, taken_away = self._clamped(configuration.items)
@@ -69,6 +76,7 @@ class TokenMasks:
                 self._kept.move_to_end(key)
                 return found
         row = self._walked(items)
+        self.walks += 1
         if configuration.accepting:
             row |= self.vocabulary.eos_row
         elif not row.any():
@@ -87,8 +95,8 @@ class TokenMasks:
         slack = int(counts[FURTHEST]) - (0 if configuration.accepting else int(counts[SIZE])) + taken_away
         mask = MaskRow(row, slack if bounded else INFINITE)
         self._kept[self._body(items, states, seen)] = mask
-        if len(self._kept) > self._max_kept:
-            self._kept.popitem(last=False)
+        if len(self._kept) > self.max_kept:
+            self._kept.popitem(last=False)[1].row = None  # configurations hold it too
         return mask
 
     def _clamped(self, items: Int32) -> tuple[Int32, int]:
@@ -145,7 +153,17 @@ class TokenMasks:
 
     @property
     def num_bytes(self) -> int:
-        return 4 * self.vocabulary.num_words * len(self._kept)
+        return 4 * self.vocabulary.num_words * self.num_kept
+
+    @property
+    def num_kept(self) -> int:
+        return len(self._kept) + len(self._within)
+
+    def forget(self) -> None:
+        """Let go of all masks."""
+        self._kept.clear()
+        self._within.clear()
+        self._depths.clear()
 
     def some_follow(self, configuration: Configuration, texts: list[bytes]) -> bool:
         """Whether any of these texts may come next."""
@@ -164,9 +182,11 @@ class TokenMasks:
         assert mask is not None
         if configuration.cost + mask.slack < tokens_left:
             return plain
-        known: Int32 | None = configuration.within.get(tokens_left)
+        known = self._within.get((configuration, tokens_left))
         if known is None:
-            known = configuration.within[tokens_left] = self._find_within(configuration, tokens_left, plain)
+            known = self._within[configuration, tokens_left] = self._find_within(configuration, tokens_left, plain)
+            if len(self._within) > self.max_kept:
+                self._within.popitem(last=False)
         return known
 
     def _find_within(self, configuration: Configuration, tokens_left: int, plain: Int32) -> Int32:
@@ -177,6 +197,7 @@ class TokenMasks:
         for number in range(2, len(examples)):
             token = self.vocabulary.tokens[int(token_ids[examples[number]])]
             assert token is not None
+            self.automaton.expressions.budget.look()
             after = self.automaton.advance(configuration, token)
             in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
         allowed = in_time[of_token]
@@ -225,6 +246,8 @@ class TokenMasks:
         ids, longest = self.vocabulary.ids, self.vocabulary.longest
         needed = [0] * (len(text) + 1)
         for i in range(len(text) - 1, -1, -1):
+            if i & LOOK == 0:
+                self.automaton.expressions.budget.look()
             ends = range(i + 1, min(len(text), i + longest) + 1)
             needed[i] = min(INFINITE, 1 + min((needed[end] for end in ends if text[i:end] in ids), default=INFINITE))
         return needed[0]

@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import GrammarTooComplex
+from ..limits import CALL_FUEL, MAX_BYTES
 from ..rules import DISTINCT_END, END, LITERAL, RULE, SILENT, TERMINAL, Rules
 from . import interning, memory, steps
-from .memory import ACCEPTS, DONE, FUEL, NEED, NEEDED, SIZE, Int32, Memory, UInt8
+from .memory import ACCEPTS, DONE, FRAMES, FUEL, NEED, NEEDED, SIZE, Int32, Memory, UInt8
 from .states import States
 
 if TYPE_CHECKING:
     from ..token_mask import MaskRow
 
-CALL_FUEL = 50_000_000  # items and nodes that one call may look at
+OBJECT_BYTES = 400  # what a configuration, a node or an expression takes, with its entries in tables
 MAX_COST = 1 << 28  # bytes; longer shortest texts all count as this long
-MAX_BYTES = 128 * 2**20  # of one automaton's memory
-MAX_CONFIGURATIONS = 200_000
+LOOK = 15  # the clock is looked at once in so many expansions and one
 
 
 class Configuration:
@@ -36,7 +36,7 @@ class Configuration:
     Slots are filled in by those who need them: `mask` by token_mask.py, `next` by the grammar (token id -> what comes
     after it), `forced`, `needed` (tokens of the shortest completion)."""
 
-    __slots__ = ("accepting", "cost", "forced", "items", "mask", "needed", "next", "within")
+    __slots__ = ("accepting", "cost", "forced", "items", "mask", "needed", "next")
 
     def __init__(self, items: Int32, accepting: bool, cost: int) -> None:
         self.items, self.accepting, self.cost = items, accepting, cost
@@ -44,7 +44,6 @@ class Configuration:
         self.next: dict[int, Configuration] = {}
         self.forced: bytes | None = None
         self.needed = -1
-        self.within: dict[int, Any] = {}
 
 
 class Pushdown:
@@ -55,11 +54,14 @@ class Pushdown:
         self.rules, self.expressions = rules, rules.expressions
         self.memory = _memory()
         self.table = self.memory.table
+        self._bytes = sum(array.nbytes for array in self.memory)
         self._counts = self.memory.counts
         self._counts[:3] = 1, 2, 1  # index 0 is the bottom frame, no text, no list; text 1 is empty
         self._position_of: dict[int, int] = {}
         self._positions, self._edges = 1, 0
         self._known: dict[bytes, Configuration] = {}
+        self._items_bytes = 0
+        self.expansions = 0  # rows, entries of rows and nodes worked out
         self._texts: dict[int, bytes] = {}
         self.states: States = States(self, None if base is None else base.states)
 
@@ -122,13 +124,36 @@ class Pushdown:
             cost = 0 if accepting else int(steps.cost_of(self.table, 0, size))
             items.flags.writeable = False
             known = self._known[key] = Configuration(items, accepting, cost)
+            self._items_bytes += 2 * items.nbytes
         return known
+
+    def forget_configurations(self) -> None:
+        """Let go of all configurations but those that outputs stand at; what is needed again is made again."""
+        for configuration in self._known.values():
+            configuration.next.clear()
+        self._known.clear()
+        self._items_bytes = 0
+
+    @property
+    def num_configurations(self) -> int:
+        return len(self._known)
+
+    @property
+    def num_states(self) -> int:
+        return len(self.states)
+
+    @property
+    def num_frames(self) -> int:
+        return int(self._counts[FRAMES])
 
     # ---- what kernels lack --------------------------------------------------------------------------------------
 
     def supply(self) -> None:
         """Fill in what the last kernel call said that it needs."""
         need, needed = int(self._counts[NEED]), int(self._counts[NEEDED])
+        self.expansions += 1
+        if self.expansions & LOOK == 0:
+            self.expressions.budget.look()
         if need == memory.NEED_ROW:
             self.states.expand(needed)
         elif need == memory.NEED_BYTE:
@@ -178,11 +203,14 @@ class Pushdown:
     def replace(self, **arrays: npt.NDArray[Any]) -> Memory:
         self.memory = self.memory._replace(**arrays)
         self.table = self.memory.table
+        self._bytes = sum(array.nbytes for array in self.memory)
         return self.memory
 
     @property
     def num_bytes(self) -> int:
-        return sum(array.nbytes for array in self.memory)
+        """Memory that it holds, about."""
+        made = OBJECT_BYTES * (len(self._known) + len(self.rules) + len(self.expressions.kind))
+        return self._bytes + self._items_bytes + made
 
     def _literal_at(self, node: int) -> int:
         position = self._position_of.get(node)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..jit import jit
 from ..trie_kernels import (
     FULL,
     LONGEST_PLAIN,
@@ -24,6 +25,7 @@ from .memory import (
     ACCEPTS,
     DONE,
     FRAMES,
+    FUEL,
     FURTHEST,
     KEPT_FRAMES,
     KEPT_SEEN,
@@ -31,6 +33,8 @@ from .memory import (
     KNOWN,
     LAST,
     LOWEST,
+    NEED,
+    NEED_FUEL,
     SEEN,
     SIZE,
     TEXTS,
@@ -41,13 +45,13 @@ from .memory import (
     dfa_level_of,
     dfa_next_of,
     items_of,
-    jit,
     level_ends_of,
     lit_byte_of,
     lit_flags_of,
 )
 from .steps import cost_of, step
 
+MANY = 8  # items of a set that count as work
 CUT_SHORT = 3  # bytes that the last character of a plain token may lack
 
 
@@ -88,6 +92,11 @@ def walk(m: Int64, tries: Int64, which: int, row: Int32, resume_at: int) -> int:
         byte = node_byte[i]
         begin = level_ends[depth - 2] if depth > 1 else 0
         end = level_ends[depth - 1]
+        if end - begin > MANY:
+            counts[FUEL] -= end - begin
+            if counts[FUEL] < 0:
+                counts[NEED] = NEED_FUEL
+                return i
         simple = 2 * end - begin < room
         top, accepts, level = end, np.int64(0), 0
         for j in range(begin, end):

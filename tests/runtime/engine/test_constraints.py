@@ -80,12 +80,14 @@ def test_a_constraint_that_is_none_names_its_field(fields: dict[str, object]) ->
 def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Constraints that begin with "slow" compile when this is set."""
     may_go = threading.Event()
-    compile: Callable[[Compiler, Constraint], Grammar] = Compiler.compile
+    compile: Callable[..., Grammar] = Compiler.compile
 
-    def wait_then_compile(self: Compiler, constraint: Constraint) -> Grammar:
+    def wait_then_compile(
+        self: Compiler, constraint: Constraint, cancelled: Callable[[], bool] | None = None
+    ) -> Grammar:
         if constraint.text.startswith("slow"):
             assert may_go.wait(10)
-        return compile(self, constraint)
+        return compile(self, constraint, cancelled)
 
     monkeypatch.setattr(Compiler, "compile", wait_then_compile)
     return may_go
