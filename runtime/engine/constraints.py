@@ -33,7 +33,7 @@ class Constraints:
         self,
         tokenizer: Tokenizer,
         eos_token_ids: tuple[int, ...],
-        backend: GrammarBackend,
+        backend: GrammarBackend = "forktree",
         prepare: Callable[[], None] | None = None,
     ) -> None:
         """`prepare`: what else the first constraint needs, done on the same thread."""
