@@ -13,6 +13,7 @@ from .errors import CompilationCancelled, EbnfError, GrammarError, GrammarTooCom
 
 if TYPE_CHECKING:
     from .compiler import Compiler, Grammar
+    from .explain import Explanation, Report
     from .front_ends import check
     from .interface import AnyGrammar, AnyMatcher
     from .matcher import Matcher, fill_masks
@@ -30,6 +31,7 @@ __all__ = [
     "Constraint",
     "Draft",
     "EbnfError",
+    "Explanation",
     "Grammar",
     "GrammarError",
     "GrammarTooComplex",
@@ -37,6 +39,7 @@ __all__ = [
     "Partial",
     "PartialParser",
     "RegexError",
+    "Report",
     "SchemaError",
     "Vocabulary",
     "check",
@@ -53,10 +56,12 @@ _HOMES = {
     "AnyMatcher": "interface",
     "Compiler": "compiler",
     "Draft": "partial_parser",
+    "Explanation": "explain",
     "Grammar": "compiler",
     "Matcher": "matcher",
     "Partial": "partial_parser",
     "PartialParser": "partial_parser",
+    "Report": "explain",
     "Vocabulary": "vocabulary",
     "check": "front_ends",
     "fill_masks": "matcher",

@@ -17,9 +17,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from . import front_ends
+from . import explain, front_ends
 from .constraint import Constraint
 from .errors import CompilationCancelled, EbnfError, GrammarError, RegexError, SchemaError
+from .explain import Explanation, Report
 from .expressions import Expressions
 from .forced import MAX_FORCED_BYTES, forced_tokens
 from .interface import BACKENDS, AnyGrammar, Backend
@@ -67,6 +68,7 @@ class Grammar:
         self._remembered = 0
         self._eos = frozenset(vocabulary.eos_token_ids)
         self._lock = threading.RLock()
+        self._root = node
         self.start = self._automaton.start(node)
         self._budget.cancelled = None
         self._compile_seconds, self._first_mask_seconds = time.perf_counter() - began, 0.0
@@ -133,6 +135,19 @@ class Grammar:
         self._masks.forget()
         self._forced.clear()
         self._remembered = 0
+
+    def explain(self, at: Configuration | None, asked: int | bytes, tokens_left: int | None = None) -> Explanation:
+        """Why a token, or a text, may or may not come next.   at: None after EOS"""
+        with self._working():
+            if isinstance(asked, int):
+                return explain.explain_token(self, at, asked, tokens_left)
+            if at is None:
+                return explain.Explanation(None, asked, False, "the output has ended")
+            return explain.explain_text(self, at, asked)
+
+    def report(self) -> Report:
+        """What it took and holds, and what its compilation narrowed or ignored."""
+        return explain.report(self)
 
     def tokens_needed(self, at: Configuration) -> int:
         with self._working():

@@ -211,7 +211,13 @@ class SchemaWriter:
         else:
             node = self.rules.rule(("place", self, key), lambda: self._body(conjunction, style), size)
         self._places[key] = node
+        self.begins(node, self._pointer(conjunction))
         return node
+
+    def begins(self, node: int, pointer: str) -> None:
+        """For explanations: which schema a node belongs to; "" where it belongs to several."""
+        if self.rules.places.setdefault(node, (pointer, ""))[0] != pointer:
+            self.rules.places[node] = ("", "")
 
     def _body(self, conjunction: Conjunction, style: Style) -> int:
         self._at(conjunction)

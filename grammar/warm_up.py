@@ -38,6 +38,8 @@ def warmup(on_progress: Callable[[float], None] | None = None) -> None:
     _run_everything()
     report(RUN)
     front_ends.check(Constraint.regex(UNICODE_PATTERN))
+    front_ends.check(Constraint.lark('start: "a"'))  # lark is loaded for the first one
+    front_ends.check(Constraint.gbnf('root ::= "a"'))
     report(1.0)
 
 

@@ -94,6 +94,19 @@ class Pushdown:
         steps.sort_items(self.table, 0, size)
         return out[:done].tobytes(), self._intern(size)
 
+    def next_bytes(self, configuration: Configuration) -> frozenset[int]:
+        """The bytes that may come next, each tried.  For explanations: it takes its time, and leaves nothing behind."""
+        before = self._counts[:3].tolist()
+        found = set()
+        for byte in range(256):
+            text = np.full(1, byte, dtype=np.uint8)
+            self._counts[SIZE], self._counts[DONE] = self.load(configuration.items), 0
+            size = self._run(lambda: int(steps.advance(self.table, int(self._counts[SIZE]), text, 0)))  # noqa: B023
+            if size or self._counts[ACCEPTS]:
+                found.add(byte)
+        interning.forget(self.table, *before)
+        return frozenset(found)
+
     def load(self, items: Int32) -> int:
         """Put a set where the kernels look for it; returns its size."""
         size = len(items)
@@ -228,6 +241,10 @@ class Pushdown:
             m.lit_left[position:end] = np.arange(len(text), 0, -1)
             self._positions = end
         return -position
+
+    def literal_from(self, state: int) -> bytes:
+        """What is left of the literal that a state below 0 stands in."""
+        return self._text_of(state)
 
     def _expand_node(self, node: int) -> None:
         rows = []

@@ -58,8 +58,9 @@ class Constraints:
             return None
         cancelled = threading.Event()
         try:
-            work = self._compile, params, room, cancelled.is_set
-            return await asyncio.get_running_loop().run_in_executor(self._workers, *work)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._workers, self._compile, params, room, cancelled.is_set
+            )
         finally:
             cancelled.set()
 
