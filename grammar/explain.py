@@ -104,10 +104,8 @@ def explain_token(grammar: Grammar, at: Configuration | None, token_id: int, tok
     if token_id in vocabulary.eos_token_ids:
         if at.accepting:
             return Explanation(token_id, None, True, "the output is complete, and may end here")
-        rest = (
-            f"; it lacks {at.cost:,} bytes or more, and would be {shown_text(_shortest(grammar, at))} in the shortest"
-        )
-        return _stopped(grammar, at, token_id, None, f"the output is not complete, and may not end here{rest}", 0)
+        rest = f"it lacks {at.cost:,} bytes or more, say {shown_text(_shortest(grammar, at))}"
+        return _stopped(grammar, at, token_id, None, f"the output is not complete, and may not end here: {rest}", 0)
     if text is None:
         return Explanation(token_id, None, False, "a constraint never allows a special token")
     found = explain_text(grammar, at, text, token_id)
@@ -117,9 +115,8 @@ def explain_token(grammar: Grammar, at: Configuration | None, token_id: int, tok
             after = grammar._automaton.advance(at, text)
             assert after is not None
             needed = grammar._masks.tokens_needed(after)
-            reason = (
-                f"{shown_text(text)} fits, but {needed} tokens more are needed then, and {tokens_left - 1} are left"
-            )
+            left = f"{needed} more tokens are needed after it, and {tokens_left - 1} are left"
+            reason = f"{shown_text(text)} fits, but not in time: {left}"
             return Explanation(token_id, text, False, reason, len(text))
     return found
 

@@ -18,7 +18,6 @@ from .expressions import INFINITE
 from .horizon import Horizon
 from .limits import CALL_FUEL, MASK_BYTES
 from .pda.automaton import Configuration, Pushdown
-from .pda.interning import forget
 from .pda.memory import DONE, FUEL, FURTHEST, LOWEST, SIZE
 from .pda.walks import find_mask, walk_ends
 from .vocabulary import Vocabulary
@@ -123,12 +122,13 @@ class TokenMasks:
         size = automaton.load(items)
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
         automaton.memory.counts[FUEL] = CALL_FUEL
+        before = automaton.mark()
         node = 0
         while True:
             node = find_mask(automaton.table, tries, row, size, node)
             if node < 0:
                 return row
-            automaton.supply()
+            automaton.supply(before)
 
     def _body(self, items: Int32, states: bytes, seen: tuple[int, ...]) -> bytes:
         """What of a configuration a walk sees that returns to `seen` frames of its items."""
@@ -220,14 +220,14 @@ class TokenMasks:
         automaton.memory.level_ends[0] = size
         counts = automaton.memory.counts
         counts[FUEL], counts[DONE] = CALL_FUEL, 2
-        before = counts[:3].tolist()
+        before = automaton.mark()
         node = 0
         while True:
             node = walk_ends(automaton.table, self._tries.table, quick, of_token, groups, examples, node)
             if node >= len(trie.node_byte):
-                forget(automaton.table, *before)
+                automaton.forget(before)
                 return of_token, examples[: int(counts[DONE])]
-            automaton.supply()
+            automaton.supply(before)
 
     def tokens_needed(self, configuration: Configuration) -> int:
         """Fewest tokens that spell a shortest completion of any item of a configuration, EOS not counted; INFINITE if

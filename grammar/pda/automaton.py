@@ -96,7 +96,7 @@ class Pushdown:
 
     def next_bytes(self, configuration: Configuration) -> frozenset[int]:
         """The bytes that may come next, each tried.  For explanations: it takes its time, and leaves nothing behind."""
-        before = self._counts[:3].tolist()
+        before = self.mark()
         found = set()
         for byte in range(256):
             text = np.full(1, byte, dtype=np.uint8)
@@ -104,7 +104,7 @@ class Pushdown:
             size = self._run(lambda: int(steps.advance(self.table, int(self._counts[SIZE]), text, 0)))  # noqa: B023
             if size or self._counts[ACCEPTS]:
                 found.add(byte)
-        interning.forget(self.table, *before)
+        self.forget(before)
         return frozenset(found)
 
     def load(self, items: Int32) -> int:
@@ -122,11 +122,21 @@ class Pushdown:
     def _run(self, call: Callable[[], int]) -> int:
         """Call a kernel until nothing is missing."""
         self._counts[FUEL] = CALL_FUEL
+        before = self.mark()
         while True:
             result = call()
             if result >= 0:
                 return result
-            self.supply()
+            self.supply(before)
+
+    def mark(self) -> list[int]:
+        """How many frames, texts and lists there are; for `forget`."""
+        found: list[int] = self._counts[:3].tolist()
+        return found
+
+    def forget(self, mark: list[int]) -> None:
+        """Drop the frames, texts and lists made since."""
+        interning.forget(self.table, *mark)
 
     def _intern(self, size: int) -> Configuration:
         accepting = bool(self._counts[ACCEPTS])
@@ -161,8 +171,15 @@ class Pushdown:
 
     # ---- what kernels lack --------------------------------------------------------------------------------------
 
-    def supply(self) -> None:
-        """Fill in what the last kernel call said that it needs."""
+    def supply(self, before: list[int]) -> None:
+        """Fill in what the last kernel call said that it needs.  If that is too much, all is as it was at `before`."""
+        try:
+            self._supply()
+        except GrammarTooComplex:
+            self.forget(before)
+            raise
+
+    def _supply(self) -> None:
         need, needed = int(self._counts[NEED]), int(self._counts[NEEDED])
         self.expansions += 1
         if self.expansions & LOOK == 0:
@@ -181,16 +198,16 @@ class Pushdown:
     def _make_room(self, need: int) -> None:
         m = self.memory
         if need == memory.NEED_FRAMES:
-            self.grow("frames", "frame_depth", "frame_cost")
-            m = self.replace(frame_table=np.zeros(2 * len(m.frame_table), dtype=np.int32))
+            table = np.zeros(2 * len(m.frame_table), dtype=np.int32)
+            self.replace(frame_table=table, **self._doubled("frames", "frame_depth", "frame_cost"))
             interning.rehash_frames(self.table)
         elif need == memory.NEED_TEXTS:
-            self.grow("texts")
-            m = self.replace(text_table=np.zeros(2 * len(m.text_table), dtype=np.int32))
+            table = np.zeros(2 * len(m.text_table), dtype=np.int32)
+            m = self.replace(text_table=table, **self._doubled("texts"))
             interning.rehash_pairs(m.text_table, m.texts, m.counts, memory.TEXTS, 2)
         elif need == memory.NEED_SEEN:
-            self.grow("seen")
-            m = self.replace(seen_table=np.zeros(2 * len(m.seen_table), dtype=np.int32))
+            table = np.zeros(2 * len(m.seen_table), dtype=np.int32)
+            m = self.replace(seen_table=table, **self._doubled("seen"))
             interning.rehash_pairs(m.seen_table, m.seen, m.counts, memory.SEEN, 1)
         elif need == memory.NEED_ITEMS:
             self.grow("items", "work")
@@ -199,14 +216,20 @@ class Pushdown:
 
     def grow(self, *names: str) -> None:
         """Make arrays twice as long."""
-        if self.num_bytes > MAX_BYTES:
-            raise GrammarTooComplex(f"needs more than {MAX_BYTES >> 20} MB", place=self.expressions.budget.place)
+        self.replace(**self._doubled(*names))
+
+    def _doubled(self, *names: str) -> dict[str, npt.NDArray[Any]]:
         grown = {}
         for name in names:
             old = getattr(self.memory, name)
+            if self._bytes + old.nbytes > MAX_BYTES:
+                raise self._too_large()
             grown[name] = np.zeros((2 * len(old), *old.shape[1:]), dtype=old.dtype)
             grown[name][: len(old)] = old
-        self.replace(**grown)
+        return grown
+
+    def _too_large(self) -> GrammarTooComplex:
+        return GrammarTooComplex(f"needs more than {MAX_BYTES >> 20} MB", place=self.expressions.budget.place)
 
     def make_level_ends(self, longest: int) -> None:
         """Room for walks over tokens of up to `longest` bytes."""
@@ -214,10 +237,12 @@ class Pushdown:
             self.replace(level_ends=np.zeros(longest + 2, dtype=np.int32))
 
     def replace(self, **arrays: npt.NDArray[Any]) -> Memory:
-        self.memory = self.memory._replace(**arrays)
-        self.table = self.memory.table
-        self._bytes = sum(array.nbytes for array in self.memory)
-        return self.memory
+        new = self.memory._replace(**arrays)
+        num_bytes = sum(array.nbytes for array in new)
+        if num_bytes > max(MAX_BYTES, self._bytes):
+            raise self._too_large()
+        self.memory, self.table, self._bytes = new, new.table, num_bytes
+        return new
 
     @property
     def num_bytes(self) -> int:
