@@ -55,11 +55,12 @@ class Rules:
         self.parts: list[Any] = []
         self.shortest: list[int] = []
         self._ids: dict[tuple[int, Any], int] = {}
-        self.notes: list[tuple[str, str, str]] = []
-        self.places: dict[int, tuple[str, str]] = {}
         self._builders: dict[int, Callable[[], int]] = {}  # of rules that nobody has entered yet
         self._bodies: dict[int, int] = {}
         self._edges: dict[int, tuple[Edge, ...]] = {}
+        # for people (explain.py): where in its schema a node comes from, and what of it was narrowed or ignored
+        self.places: dict[int, tuple[str, str]] = {}  # node -> JSON pointer, keyword
+        self.notes: list[tuple[str, str, str]] = []  # JSON pointer, keyword, message
         self._intern(NEVER_KIND, (), INFINITE)
         self._intern(EMPTY_KIND, (), 0)
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from .errors import GrammarError
 from .expressions import INFINITE
 from .horizon import Horizon
-from .pda.automaton import CALL_FUEL, MAX_COST, Configuration, Pushdown
+from .limits import CALL_FUEL, MASK_BYTES
+from .pda.automaton import MAX_COST, Configuration, Pushdown
 from .pda.bodies import clamp, find_key, see
-from .pda.interning import forget
 from .pda.memory import DONE, FUEL, FURTHEST, KEY, ONE_STACK, SECOND_KEY, SIZE, TAKEN
 from .pda.steps import sort_items
 from .pda.walks import find_mask, walk_ends
@@ -28,17 +28,19 @@ from .vocabulary import Vocabulary
 Int32 = npt.NDArray[np.int32]
 
 MAX_GROUPS = 2048  # sets that the tokens after one configuration may lead to, before some are left out as too late
-CACHE_BYTES = 256 * 2**20  # masks kept per automaton; the least recently used go first
+LOOK = 255  # the clock is looked at once in so many positions of a text and one
 
 
 class MaskRow:
-    """row: int32 [num_words], read-only.  slack: after no allowed token a shortest completion is longer, by more than
-    this many tokens, than as many bytes as one has before it; INFINITE where that is not known."""
+    """row: int32 [num_words], read-only; None: it had to make room, and is found again.
+    slack: after no allowed token a shortest completion is longer, by more than this many tokens, than as many bytes as
+    one has before it; INFINITE where that is not known."""
 
     __slots__ = ("row", "slack")
 
     def __init__(self, row: Int32, slack: int) -> None:
-        self.row, self.slack = row, slack
+        self.row: Int32 | None = row
+        self.slack = slack
 
 
 class TokenMasks:
@@ -50,16 +52,20 @@ class TokenMasks:
         self._kept: OrderedDict[tuple[int, int], MaskRow] = OrderedDict()
         # states, and whether the text may end -> how many frames of each item a walk has seen
         self._depths: dict[tuple[bytes, bool], list[Int32]] = {}
-        self._max_kept = max(64, CACHE_BYTES // (4 * vocabulary.num_words + 1))
+        self._within: OrderedDict[tuple[Configuration, int], Int32] = OrderedDict()  # see mask_within
+        self.max_kept = max(64, MASK_BYTES // (4 * vocabulary.num_words + 1) // 2)  # of each of the two
+        self.walks = 0  # of the trie, for a mask
         self._tries = vocabulary.trie
         automaton.make_level_ends(vocabulary.longest)
 
     def mask(self, configuration: Configuration) -> Int32:
         """int32 [num_words], read-only: tokens after which the text can still be completed; EOS where it may end."""
         known = configuration.mask
-        if known is None:
-            known = configuration.mask = self._find(configuration)
-        return known.row
+        if known is None or known.row is None:
+            configuration.mask = known = self._find(configuration)
+        row = known.row
+        assert row is not None  # the newest is not the one that goes
+        return row
 
     def _find(self, configuration: Configuration) -> MaskRow:
         automaton = self.automaton
@@ -81,6 +87,7 @@ class TokenMasks:
                 self._kept.move_to_end(key)
                 return found
         row = self._walked(size)
+        self.walks += 1
         if accepting:
             row |= self.vocabulary.eos_row
         elif not row.any():
@@ -97,8 +104,8 @@ class TokenMasks:
             depths.append(seen)
         mask = MaskRow(row, slack if counts[ONE_STACK] and self.vocabulary.spells_byte_by_byte else INFINITE)
         self._kept[int(counts[KEY]), int(counts[SECOND_KEY])] = mask
-        if len(self._kept) > self._max_kept:
-            self._kept.popitem(last=False)
+        if len(self._kept) > self.max_kept:
+            self._kept.popitem(last=False)[1].row = None  # configurations hold it too
         return mask
 
     def _clamp(self, state: int) -> None:
@@ -115,16 +122,27 @@ class TokenMasks:
         automaton, tries = self.automaton, self._tries.table
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
         automaton.memory.counts[FUEL] = CALL_FUEL
+        before = automaton.mark()
         node = 0
         while True:
             node = find_mask(automaton.table, tries, row, size, node)
             if node < 0:
                 return row
-            automaton.supply()
+            automaton.supply(before)
 
     @property
     def num_bytes(self) -> int:
-        return 4 * self.vocabulary.num_words * len(self._kept)
+        return 4 * self.vocabulary.num_words * self.num_kept
+
+    @property
+    def num_kept(self) -> int:
+        return len(self._kept) + len(self._within)
+
+    def forget(self) -> None:
+        """Let go of all masks."""
+        self._kept.clear()
+        self._within.clear()
+        self._depths.clear()
 
     def some_follow(self, configuration: Configuration, texts: list[bytes]) -> bool:
         """Whether any of these texts may come next."""
@@ -143,9 +161,11 @@ class TokenMasks:
         assert mask is not None
         if configuration.cost + mask.slack < tokens_left:
             return plain
-        known: Int32 | None = configuration.within.get(tokens_left)
+        known = self._within.get((configuration, tokens_left))
         if known is None:
-            known = configuration.within[tokens_left] = self._find_within(configuration, tokens_left, plain)
+            known = self._within[configuration, tokens_left] = self._find_within(configuration, tokens_left, plain)
+            if len(self._within) > self.max_kept:
+                self._within.popitem(last=False)
         return known
 
     def _find_within(self, configuration: Configuration, tokens_left: int, plain: Int32) -> Int32:
@@ -156,6 +176,7 @@ class TokenMasks:
         for number in range(2, len(examples)):
             token = self.vocabulary.tokens[int(token_ids[examples[number]])]
             assert token is not None
+            self.automaton.expressions.budget.look()
             after = self.automaton.advance(configuration, token)
             in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
         allowed = in_time[of_token]
@@ -178,14 +199,14 @@ class TokenMasks:
         automaton.memory.level_ends[0] = size
         counts = automaton.memory.counts
         counts[FUEL], counts[DONE] = CALL_FUEL, 2
-        before = counts[:3].tolist()
+        before = automaton.mark()
         node = 0
         while True:
             node = walk_ends(automaton.table, self._tries.table, quick, of_token, groups, examples, node)
             if node >= len(trie.node_byte):
-                forget(automaton.table, *before)
+                automaton.forget(before)
                 return of_token, examples[: int(counts[DONE])]
-            automaton.supply()
+            automaton.supply(before)
 
     def tokens_needed(self, configuration: Configuration) -> int:
         """Fewest tokens that spell a shortest completion of any item of a configuration, EOS not counted; INFINITE if

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..jit import jit
 from .memory import (
     KEY,
     LOWEST,
@@ -19,7 +20,6 @@ from .memory import (
     frame_depth_of,
     frames_of,
     items_of,
-    jit,
     work_of,
 )
 

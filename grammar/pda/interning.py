@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..jit import jit
 from .memory import (
     FRAMES,
     NEED,
@@ -23,7 +24,6 @@ from .memory import (
     frame_depth_of,
     frame_table_of,
     frames_of,
-    jit,
     node_cost_of,
     seen_of,
     seen_table_of,

@@ -110,11 +110,6 @@ class Memory(NamedTuple):
         return np.array([part for array in self for part in (array.ctypes.data, len(array))], dtype=np.int64)
 
 
-def jit(signature: Any) -> Any:
-    """A loop that is compiled when it is imported, from numba's cache if it is there: never while a request waits."""
-    return numba.njit(signature, cache=True, nogil=True)
-
-
 def _array(index: int, dtype: Any, width: int) -> Any:
     """A compiled function that finds one array of Memory by the table of addresses (see Memory.table)."""
     if width:

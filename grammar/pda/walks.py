@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..jit import jit
 from ..trie_kernels import (
     FULL,
     LONGEST_PLAIN,
@@ -24,6 +25,7 @@ from .memory import (
     ACCEPTS,
     DONE,
     FRAMES,
+    FUEL,
     FURTHEST,
     KEPT_FRAMES,
     KEPT_SEEN,
@@ -31,6 +33,7 @@ from .memory import (
     KNOWN,
     LOWEST,
     NEED,
+    NEED_FUEL,
     NEED_ROW,
     NEEDED,
     PASS,
@@ -46,13 +49,13 @@ from .memory import (
     dfa_whole_of,
     first_bytes_of,
     items_of,
-    jit,
     level_ends_of,
     lit_byte_of,
     lit_flags_of,
 )
 from .steps import cost_of, step
 
+MANY = 8  # items of a set that count as work
 CUT_SHORT = 3  # bytes that the last character of a plain token may lack
 
 
@@ -97,6 +100,11 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
             continue
         begin = level_ends[depth - 2] if depth > 1 else 0
         end = level_ends[depth - 1]
+        if end - begin > MANY:
+            counts[FUEL] -= end - begin
+            if counts[FUEL] < 0:
+                counts[NEED] = NEED_FUEL
+                return i
         simple = 2 * end - begin < room
         top, accepts, level = end, np.int64(0), 0
         for j in range(begin, end):
