@@ -39,7 +39,7 @@ class Constraint:
     def json_schema(
         schema: Mapping[str, Any] | bool | str,
         *,
-        order: Order = "schema",
+        order: Order = "auto",
         white_space: str | tuple[str, int] = "bounded",
         assert_formats: bool | None = None,
         draft: str | None = None,
@@ -47,7 +47,8 @@ class Constraint:
     ) -> Constraint:
         """The output is JSON text of a value that `schema` admits; a str is the schema's JSON text.
 
-        order           of an object's properties: "schema" (as the schema names them), "any", "required-first"
+        order           of an object's properties: "schema" (as the schema names them), "any", "required-first";
+                        "auto" is "schema" for objects whose named properties are all required, else "any"
         white_space     "bounded" (one blank at most after , and :), "compact", "any", ("pretty", blanks a level)
         assert_formats  whether `format` says which strings are valid.  None: it does, unless `draft` asks for the
                         letter of draft2019-09 or draft2020-12, where it is an annotation
@@ -64,7 +65,7 @@ class Constraint:
                 f"a schema is an object or a boolean, not {type(schema).__name__}", pointer="#", value=schema
             )
         options: dict[str, Any] = {}
-        if order != "schema":
+        if order != "auto":
             options["order"] = _one_of("order", order, ("auto", "schema", "any", "required-first"))
         if white_space != "bounded":
             options["white_space"] = _white_space(white_space)

@@ -3,7 +3,8 @@
 All keywords that say which values are valid are enforced, or the schema is refused at its place; nothing is enforced by
 half.  Declared choices, within which every valid value can be written and nothing else:
 - white space as `JsonOptions.white_space` says; by default one blank at most after ',' and ':', none elsewhere;
-- the properties named by `properties` come in the order of the schema's text (`order`), then all others in any order;
+- the properties of an object that requires all that it names come in the order of the schema's text, then all others;
+  if it may go without some, they come in any order (`order` says otherwise);
 - names, enum and const values are written plainly (no \\u escape that is not needed), and so are names that the
   schema does not know, so that none comes twice; other strings as json_strings.py says;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
@@ -62,13 +63,14 @@ FEW = 32  # constants that are written as one word list when they are more
 
 @dataclass(frozen=True)
 class JsonOptions:
-    """order        of the properties that the schema names: as it does, any, or those required first
+    """order        of the properties that the schema names: as it does, any, or those required first; "auto" is as the
+                 schema does where it requires all of them, else any
     white_space     "bounded", "compact", "any", ("pretty", blanks a level)
     assert_formats  whether `format` says which strings are valid
     draft           instead of what $schema says
     registry        schemas that $ref may name, by URI; nothing is ever fetched"""
 
-    order: Order = "schema"
+    order: Order = "auto"
     white_space: WhiteSpace = "bounded"
     assert_formats: bool = True
     draft: Draft | None = None
