@@ -3,6 +3,8 @@ values have been used (uniqueItems) stands in the keys of rules."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from .expressions import INFINITE
@@ -22,6 +24,9 @@ class State(NamedTuple):
     position: int
     counts: tuple[int, ...]
     used: int = 0
+
+
+Last = tuple[State, int]  # the state before an item, and the item's bytes
 
 
 class ArrayPlan:
@@ -52,6 +57,7 @@ class ArrayPlan:
         self._values: dict[bytes, int] = {}  # text -> its bit, of the values that can be used up
         self._needs: dict[Style, dict[tuple[int, tuple[int, ...]], int]] = {}
         self._unique_needs: dict[tuple[Style, int, int], int] = {}
+        self._cheapest_of: dict[tuple[int, Style, int], tuple[list[int], list[int]]] = {}
         if self.unique:
             writer.check_comparable({limits.item(i) for i in range(min(len(prefix) + 1, most))}, limits.unique)
         self.start = State(0, (0,) * len(limits.claims))
@@ -108,8 +114,8 @@ class ArrayPlan:
     def _needed_with_more(self, state: State, inner: Style) -> int:
         """Of one item and of all (with commas) that must follow it."""
         if self.unique:
-            return min((size + self._needed_unique(after, inner) for size, after in self._unique_sizes(state, inner)),
-                       default=INFINITE)  # fmt: skip
+            return min((size + self._needed_unique(after, inner, (state, size))
+                        for size, after in self._unique_sizes(state, inner)), default=INFINITE)  # fmt: skip
         position = self._next(state.position)
         return min(
             (
@@ -119,8 +125,11 @@ class ArrayPlan:
             default=INFINITE,
         )
 
-    def _tail_size(self, state: State, inner: Style) -> int:
-        needed = self._needed_unique(state, inner) if self.unique else self._needed(state.position, state.counts, inner)
+    def _tail_size(self, state: State, inner: Style, last: Last | None = None) -> int:
+        if self.unique:
+            needed = self._needed_unique(state, inner, last)
+        else:
+            needed = self._needed(state.position, state.counts, inner)
         if needed >= INFINITE:
             return INFINITE
         return min(INFINITE - 1, needed + self._rules.shortest[self._writer.layout.last(inner)] + 1)
@@ -183,19 +192,40 @@ class ArrayPlan:
     def _bit(self, text: bytes) -> int:
         return self._values.setdefault(text, len(self._values))
 
-    def _needed_unique(self, state: State, inner: Style) -> int:
+    def _cheapest(self, used: int, inner: Style, below: int) -> tuple[list[int], list[int]]:
+        """Bytes of the values after the prefix that are not used, the cheapest first, and sums of the first n."""
+        known = self._cheapest_of.get((used, inner, below))
+        if known is None:
+            self._rules.expressions.budget.tick()
+            finite, _ = self._writer.divided(self.limits.rest, inner)
+            left = (size for text, size in finite.items() if not used >> self._bit(text) & 1)
+            sizes = sorted(size for size in left if size < below)
+            known = sizes, [0, *accumulate(sizes)]
+            self._cheapest_of = {(used, inner, below): known}  # asked for once per value that may come next
+        return known
+
+    def _needed_unique(self, state: State, inner: Style, last: Last | None = None) -> int:
+        """Bytes of the items, each behind a comma, that must follow.   last: what led to this state, to save time"""
         position, least = state.position, self.limits.least
         if position >= least:
             return 0
         comma = self._rules.shortest[self._writer.layout.comma(inner)]
         if position >= len(self.limits.prefix):
-            finite, infinite = self._writer.divided(self.limits.rest, inner)
-            left = sorted(size for text, size in finite.items() if not state.used >> self._bit(text) & 1)
+            _, infinite = self._writer.divided(self.limits.rest, inner)
             count = least - position
-            cheap = [size for size in left if size < infinite][:count]
-            if len(cheap) < count and infinite >= INFINITE:
+            if last is not None and last[0].position >= len(self.limits.prefix) and last[0].used != state.used:
+                before, size = last
+                sizes, sums = self._cheapest(before.used, inner, infinite)
+                among = bisect_left(sizes, size) < min(count, len(sizes))  # the value used is one of the cheapest
+                end = min(count + among, len(sizes))
+                cheap, cost = end - among, sums[end] - size * among
+            else:
+                sizes, sums = self._cheapest(state.used, inner, infinite)
+                cheap = min(count, len(sizes))
+                cost = sums[cheap]
+            if cheap < count and infinite >= INFINITE:
                 return INFINITE
-            return min(INFINITE, count * comma + sum(cheap) + (count - len(cheap)) * min(infinite, INFINITE))
+            return min(INFINITE, count * comma + cost + (count - cheap) * min(infinite, INFINITE))
         key = (inner, position, state.used)
         known = self._unique_needs.get(key)
         if known is None:
@@ -216,7 +246,7 @@ class ArrayPlan:
         node = rules.sequence(rules.literal(b"["), rules.choice((some, empty)))
         return rules.scope(node) if self.unique else node
 
-    def _tail(self, state: State, inner: Style) -> int:
+    def _tail(self, state: State, inner: Style, last: Last | None = None) -> int:
         """What follows an item."""
 
         def build() -> int:
@@ -224,7 +254,7 @@ class ArrayPlan:
             close = rules.sequence(layout.last(inner), rules.literal(b"]")) if self._may_close(state) else NEVER
             return rules.choice((close, rules.sequence(layout.comma(inner), self._items(state, inner))))
 
-        return self._rules.rule(("items", self, inner, state), build, self._tail_size(state, inner))
+        return self._rules.rule(("items", self, inner, state), build, self._tail_size(state, inner, last))
 
     def _items(self, state: State, inner: Style) -> int:
         """One item at least, and what follows it."""
@@ -236,11 +266,11 @@ class ArrayPlan:
             conjunction = self.limits.item(state.position)
             finite, infinite = writer.divided(conjunction, inner)
             position = self._next(state.position)
-            for text in finite:
+            for text, size in finite.items():
                 if not state.used >> self._bit(text) & 1:
                     after = State(position, (), state.used | 1 << self._bit(text))
                     value = rules.distinct(writer.value_node(text, inner))
-                    options.append(rules.sequence(value, self._tail(after, inner)))
+                    options.append(rules.sequence(value, self._tail(after, inner, (state, size))))
             if infinite < INFINITE:
                 value = rules.distinct(writer.infinite_part(conjunction, inner))
                 options.append(rules.sequence(value, self._tail(State(position, (), state.used), inner)))
