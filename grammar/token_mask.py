@@ -13,7 +13,7 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from .errors import GrammarError
+from .errors import GrammarError, GrammarTooComplex
 from .expressions import INFINITE
 from .horizon import Horizon
 from .limits import CALL_FUEL, MASK_BYTES
@@ -51,6 +51,7 @@ class TokenMasks:
         self._depths: dict[bytes, list[tuple[int, ...]]] = {}  # states -> how many frames of each item a walk has seen
         self._within: OrderedDict[tuple[Configuration, int], Int32] = OrderedDict()  # see mask_within
         self.max_kept = max(64, MASK_BYTES // (4 * vocabulary.num_words + 1) // 2)  # of each of the two
+        self._last_spelled: tuple[bytes, list[int]] = b"", [0]  # see _fewest_tokens: texts often end alike
         self.walks = 0  # of the trie, for a mask
         self._tries = vocabulary.trie
         automaton.make_level_ends(vocabulary.longest)
@@ -194,12 +195,16 @@ class TokenMasks:
         token_ids = self.vocabulary.trie.full.token_ids
         in_time = np.zeros(len(examples) + 1, dtype=bool)  # by number; the last one is -1
         in_time[1] = self.vocabulary.spells_byte_by_byte
-        for number in range(2, len(examples)):
-            token = self.vocabulary.tokens[int(token_ids[examples[number]])]
-            assert token is not None
-            self.automaton.expressions.budget.look()
-            after = self.automaton.advance(configuration, token)
-            in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
+        try:
+            for number in range(2, len(examples)):
+                token = self.vocabulary.tokens[int(token_ids[examples[number]])]
+                assert token is not None
+                self.automaton.expressions.budget.look()
+                after = self.automaton.advance(configuration, token)
+                in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
+        except GrammarTooComplex:  # what was not tried counts as too late
+            if not in_time[of_token].any():
+                raise
         allowed = in_time[of_token]
         if not allowed.any() and not configuration.accepting:
             return plain
@@ -244,10 +249,27 @@ class TokenMasks:
 
     def _fewest_tokens(self, text: bytes) -> int:
         ids, longest = self.vocabulary.ids, self.vocabulary.longest
-        needed = [0] * (len(text) + 1)
-        for i in range(len(text) - 1, -1, -1):
-            if i & LOOK == 0:
+        last, needed = self._last_spelled  # needed[n]: tokens for the last n bytes of `last`
+        same, size = _common_end(last, text), len(text)
+        needed = needed[: same + 1]
+        for n in range(same + 1, size + 1):
+            if n & LOOK == 0:
                 self.automaton.expressions.budget.look()
-            ends = range(i + 1, min(len(text), i + longest) + 1)
-            needed[i] = min(INFINITE, 1 + min((needed[end] for end in ends if text[i:end] in ids), default=INFINITE))
-        return needed[0]
+            i = size - n
+            ends = range(i + 1, min(size, i + longest) + 1)
+            fewest = min((needed[size - end] for end in ends if text[i:end] in ids), default=INFINITE)
+            needed.append(min(INFINITE, 1 + fewest))
+        self._last_spelled = text, needed
+        return needed[size]
+
+
+def _common_end(a: bytes, b: bytes) -> int:
+    """How many bytes two texts end with alike."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[len(a) - middle :] == b[len(b) - middle :]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
