@@ -71,6 +71,7 @@ class Grammar:
         self._root = node
         self.start = self._automaton.start(node)
         self._budget.cancelled = None
+        self._old_bytes = self._automaton.num_bytes + MAX_BYTES // 2
         self._compile_seconds, self._first_mask_seconds = time.perf_counter() - began, 0.0
 
     def matcher(self) -> Matcher:
@@ -81,6 +82,11 @@ class Grammar:
     def num_bytes(self) -> int:
         """Memory that it holds, about; it grows while it is used."""
         return self._automaton.num_bytes + self._masks.num_bytes
+
+    @property
+    def is_old(self) -> bool:
+        """It has learned so much since it was compiled that a new one is better than to let it come to its limit."""
+        return self._automaton.num_bytes > self._old_bytes
 
     def mask(self, at: Configuration | None, tokens_left: int | None = None) -> Int32:
         """int32 [num_words], read-only.  What Matcher.fill_mask writes.   at: None after EOS"""
@@ -206,9 +212,12 @@ class Compiler:
             return sum(grammar.num_bytes for grammar in self._cached.values())
 
     @cached_property
-    def _base(self) -> Pushdown:
-        """What every schema needs: the states of JSON's own texts, walked once."""
-        grammar = Grammar(Constraint.json_schema({}), self.vocabulary)
+    def _base(self) -> Pushdown | None:
+        """What every schema needs: the states of JSON's own texts, walked once; None if they cannot be spelled."""
+        try:
+            grammar = Grammar(Constraint.json_schema({}), self.vocabulary)
+        except GrammarError:
+            return None
         ids = {token: i for i, token in enumerate(self.vocabulary.tokens) if token is not None and len(token) == 1}
         for text in COMMON_TEXTS:
             matcher = grammar.matcher()
@@ -219,7 +228,7 @@ class Compiler:
                     break
         return grammar._automaton
 
-    def _shared_base(self) -> Pushdown:
+    def _shared_base(self) -> Pushdown | None:
         with self._base_lock:
             return self._base
 
@@ -231,7 +240,7 @@ class Compiler:
         while True:
             with self._lock:
                 known = self._cached.get(constraint)
-                if known is not None and known.num_bytes < MAX_BYTES // 2:  # one that has grown old starts again
+                if known is not None and not (isinstance(known, Grammar) and known.is_old):  # else it starts again
                     self._cached.move_to_end(constraint)
                     self._make_room()
                     return known
