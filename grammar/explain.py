@@ -138,9 +138,9 @@ def explain_text(grammar: Grammar, at: Configuration, text: bytes, token_id: int
     if len(text) == 1:
         reason = f"{shown} cannot come"
     else:
-        after = f" after {shown_text(text[:fitting])}" if fitting else ""
+        behind = f" after {shown_text(text[:fitting])}" if fitting else ""
         failing = shown_text(text[fitting : fitting + 1])
-        reason = f"{shown} does not fit: byte {fitting + 1} of {len(text)}, {failing}, cannot come{after}"
+        reason = f"{shown} does not fit: byte {fitting + 1} of {len(text)}, {failing}, cannot come{behind}"
     return _stopped(grammar, here, token_id, text, reason, fitting)
 
 

@@ -1,4 +1,4 @@
-"""What runs out ends soon with an error, touches nobody else, and leaves nothing behind; what nobody wants is given up."""
+"""What runs out ends soon with an error, touches nobody else, leaves nothing behind; what nobody wants is given up."""
 
 from __future__ import annotations
 
