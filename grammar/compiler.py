@@ -70,6 +70,7 @@ class Grammar:
         self._root = node
         self.start = self._automaton.start(node)
         self._budget.cancelled = None
+        self._old_bytes = self._automaton.num_bytes + MAX_BYTES // 2
         self._compile_seconds, self._first_mask_seconds = time.perf_counter() - began, 0.0
 
     def matcher(self) -> Matcher:
@@ -80,6 +81,11 @@ class Grammar:
     def num_bytes(self) -> int:
         """Memory that it holds, about; it grows while it is used."""
         return self._automaton.num_bytes + self._masks.num_bytes
+
+    @property
+    def is_old(self) -> bool:
+        """It has learned so much since it was compiled that a new one is better than to let it come to its limit."""
+        return self._automaton.num_bytes > self._old_bytes
 
     def mask(self, at: Configuration | None, tokens_left: int | None = None) -> Int32:
         """int32 [num_words], read-only.  What Matcher.fill_mask writes.   at: None after EOS"""
@@ -237,7 +243,7 @@ class Compiler:
         while True:
             with self._lock:
                 known = self._cached.get(constraint)
-                if known is not None and known.num_bytes < MAX_BYTES // 2:  # one that has grown old starts again
+                if known is not None and not (isinstance(known, Grammar) and known.is_old):  # else it starts again
                     self._cached.move_to_end(constraint)
                     self._make_room()
                     return known

@@ -135,9 +135,12 @@ def explain_text(grammar: Grammar, at: Configuration, text: bytes, token_id: int
         return Explanation(token_id, text, True, f"{shown} fits; {ending}", fitting)
     if not text:
         return Explanation(token_id, text, False, "a token without bytes is never allowed")
-    failing = shown_set(frozenset(text[fitting : fitting + 1]))[0]
-    before = f"after {shown_text(text[:fitting])} " if fitting else ""
-    reason = f"{shown} does not fit: {before}byte {fitting + 1} of {len(text)}, {failing}, cannot come"
+    if len(text) == 1:
+        reason = f"{shown} cannot come"
+    else:
+        behind = f" after {shown_text(text[:fitting])}" if fitting else ""
+        failing = shown_text(text[fitting : fitting + 1])
+        reason = f"{shown} does not fit: byte {fitting + 1} of {len(text)}, {failing}, cannot come{behind}"
     return _stopped(grammar, here, token_id, text, reason, fitting)
 
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from .errors import GrammarError
+from .errors import GrammarError, GrammarTooComplex
 from .expressions import INFINITE
 from .horizon import Horizon
 from .limits import CALL_FUEL, MASK_BYTES
@@ -173,12 +173,16 @@ class TokenMasks:
         token_ids = self.vocabulary.trie.full.token_ids
         in_time = np.zeros(len(examples) + 1, dtype=bool)  # by number; the last one is -1
         in_time[1] = self.vocabulary.spells_byte_by_byte
-        for number in range(2, len(examples)):
-            token = self.vocabulary.tokens[int(token_ids[examples[number]])]
-            assert token is not None
-            self.automaton.expressions.budget.look()
-            after = self.automaton.advance(configuration, token)
-            in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
+        try:
+            for number in range(2, len(examples)):
+                token = self.vocabulary.tokens[int(token_ids[examples[number]])]
+                assert token is not None
+                self.automaton.expressions.budget.look()
+                after = self.automaton.advance(configuration, token)
+                in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
+        except GrammarTooComplex:  # what was not tried counts as too late
+            if not in_time[of_token].any():
+                raise
         allowed = in_time[of_token]
         if not allowed.any() and not configuration.accepting:
             return plain

@@ -53,9 +53,9 @@ from .memory import (
     lit_byte_of,
     lit_flags_of,
 )
-from .steps import cost_of, step
+from .steps import CHEAP, cost_of, step
 
-MANY = 8  # items of a set that count as work
+MANY = 8  # items of a set, from which on to move them counts as work
 CUT_SHORT = 3  # bytes that the last character of a plain token may lack
 
 
@@ -101,7 +101,7 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
         begin = level_ends[depth - 2] if depth > 1 else 0
         end = level_ends[depth - 1]
         if end - begin > MANY:
-            counts[FUEL] -= end - begin
+            counts[FUEL] -= (end - begin) >> CHEAP
             if counts[FUEL] < 0:
                 counts[NEED] = NEED_FUEL
                 return i
