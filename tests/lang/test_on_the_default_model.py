@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 
 import forktree as ft
+from tests.support.scripted_backend import wait_until
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
@@ -41,6 +42,7 @@ def test_a_program_with_roles_a_choice_a_fork_and_a_schema(engine: ft.Engine) ->
 
 
 def test_what_was_generated_is_found_in_the_cache_token_by_token(engine: ft.Engine) -> None:
+    wait_until(lambda: not engine.stats().requests_running)  # the step after the last token may be under way still
     assert ft.flush_cache(engine)
     state = describe.run(backend=engine)
     first, last = state.get_meta_info("answer"), state.get_meta_info("json")
