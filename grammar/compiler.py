@@ -23,6 +23,7 @@ from .limits import CALL_SECONDS, CALL_STEPS, Budget
 from .matcher import Matcher
 from .pda.automaton import MAX_BYTES, Configuration, Pushdown
 from .rules import Rules
+from .token_budget import TokenBudget
 from .token_mask import TokenMasks
 from .vocabulary import Vocabulary
 
@@ -50,6 +51,7 @@ class Grammar:
         rules, node = _spelled(constraint, expressions)
         self._automaton = Pushdown(rules, base)
         self._masks = TokenMasks(self._automaton, vocabulary)
+        self._within = TokenBudget(self._masks)
         self._forced: dict[Configuration, tuple[int, ...]] = {}
         self._remembered = 0
         self._eos = frozenset(vocabulary.eos_token_ids)
@@ -69,7 +71,7 @@ class Grammar:
         """int32 [num_words], read-only.  What Matcher.fill_mask writes.   at: None after EOS"""
         if at is None:
             return self.vocabulary.eos_row
-        if tokens_left is None or (at.mask is not None and at.mask.slack + at.cost < tokens_left):
+        if tokens_left is None or self._within.is_ample(at, tokens_left):
             if at.mask is not None:
                 return at.mask.row
             with self._lock:
@@ -77,7 +79,7 @@ class Grammar:
                 return self._masks.mask(at)
         with self._lock:
             self._renew_budget()
-            return self._masks.mask_within(at, tokens_left)
+            return self._within.mask_within(at, tokens_left)
 
     def after(self, at: Configuration, token_id: int) -> Configuration | None:
         """The configuration after a token, None after EOS; GrammarError if the token is not allowed."""
@@ -105,10 +107,10 @@ class Grammar:
         self._budget.place = "the generated text"
         self._budget.renew(CALL_STEPS, CALL_SECONDS)
 
-    def tokens_needed(self, at: Configuration) -> int:
+    def tokens_needed(self, at: Configuration, limit: int | None = None) -> int:
         with self._lock:
             self._renew_budget()
-            return self._masks.tokens_needed(at)
+            return self._within.tokens_needed(at, limit)
 
     def forced_bytes(self, at: Configuration) -> bytes:
         known = at.forced

@@ -60,6 +60,8 @@ class Rules:
         self._builders: dict[int, Callable[[], int]] = {}  # of rules that nobody has entered yet
         self._bodies: dict[int, int] = {}
         self._edges: dict[int, tuple[Edge, ...]] = {}
+        self.has_distinct = False  # whether there is any `distinct` node
+        self.is_crowded = False  # some scope must have several distinct texts: `shortest` takes no heed of them
         self._intern(NEVER_KIND, (), INFINITE)
         self._intern(EMPTY_KIND, (), 0)
 
@@ -149,7 +151,10 @@ class Rules:
 
         Its texts must be infinitely many at every point where there is a choice, or more than the scope can ask for:
         the automaton doesn't look ahead whether an unused one is left."""
-        return node if node in (NEVER, EMPTY) else self._intern(DISTINCT, node, self.shortest[node])
+        if node in (NEVER, EMPTY):
+            return node
+        self.has_distinct = True
+        return self._intern(DISTINCT, node, self.shortest[node])
 
     # ---- what the automaton asks --------------------------------------------------------------------------------
 

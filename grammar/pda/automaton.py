@@ -34,9 +34,10 @@ class Configuration:
     """Where an output may be.   items [n, 3] int32, read-only: state, frame, text;  accepting: it may end here
 
     Slots are filled in by those who need them: `mask` by token_mask.py, `next` by the grammar (token id -> what comes
-    after it), `forced`, `needed` (tokens of the shortest completion)."""
+    after it), `forced`; by token_budget.py `needed` (tokens that complete it, -1: not known
+    yet), `plan` (these tokens), `searched` (a search has found no fewer than this many), `within`."""
 
-    __slots__ = ("accepting", "cost", "forced", "items", "mask", "needed", "next", "within")
+    __slots__ = ("accepting", "cost", "forced", "items", "mask", "needed", "next", "plan", "searched", "within")
 
     def __init__(self, items: Int32, accepting: bool, cost: int) -> None:
         self.items, self.accepting, self.cost = items, accepting, cost
@@ -44,6 +45,8 @@ class Configuration:
         self.next: dict[int, Configuration] = {}
         self.forced: bytes | None = None
         self.needed = -1
+        self.plan: tuple[int, ...] = ()
+        self.searched = 0
         self.within: dict[int, Any] = {}
 
 
@@ -145,7 +148,7 @@ class Pushdown:
     def _make_room(self, need: int) -> None:
         m = self.memory
         if need == memory.NEED_FRAMES:
-            self.grow("frames", "frame_depth", "frame_cost")
+            self.grow("frames", "frame_depth", "frame_cost", "frame_tokens")
             m = self.replace(frame_table=np.zeros(2 * len(m.frame_table), dtype=np.int32))
             interning.rehash_frames(self.table)
         elif need == memory.NEED_TEXTS:
@@ -194,7 +197,7 @@ class Pushdown:
             position = self._position_of[node] = self._positions
             end = self._positions = position + len(text)
             while end >= len(self.memory.lit_byte):
-                self.grow("lit_byte", "lit_flags", "lit_left")
+                self.grow("lit_byte", "lit_flags", "lit_left", "lit_tokens")
             views = self.views
             views["lit_byte"][position:end] = text
             if self.rules.kind[node] == SILENT:
@@ -221,7 +224,7 @@ class Pushdown:
         while self._edges >= len(self.memory.edges):
             self.grow("edges")
         while len(rules) >= len(self.memory.edge_count):
-            self.grow("edge_start", "edge_count", "node_cost")
+            self.grow("edge_start", "edge_count", "node_cost", "node_tokens")
         edges, costs = self.views["edges"], self.views["node_cost"]
         for op, target, then in rows:
             edges[3 * at], edges[3 * at + 1], edges[3 * at + 2] = op, target, then
@@ -236,7 +239,7 @@ class Pushdown:
         """The bytes of one shortest completion of an item, always the same way from the same state or node."""
         parts = [self._text_of(state)]
         while frame:
-            parts.append(self._node_text(int(self.memory.frames[frame, 0])))
+            parts.append(self.node_text(int(self.memory.frames[frame, 0])))
             frame = int(self.memory.frames[frame, 1])
         return b"".join(parts)
 
@@ -246,7 +249,8 @@ class Pushdown:
         m = self.memory
         return m.lit_byte[-state : -state + int(m.lit_left[-state])].tobytes()
 
-    def _node_text(self, node: int) -> bytes:
+    def node_text(self, node: int) -> bytes:
+        """The bytes of one shortest text of a node."""
         known = self._texts.get(node)
         if known is None:
             parts, waiting, shortest = [], [node], self.rules.shortest
@@ -288,4 +292,5 @@ def _memory() -> Memory:
         frame_table=int32(2048), text_table=int32(2048), seen_table=int32(128),
         items=int32(2048, 3), work=int32(2048, 3), visited=int32(2048, 4),
         level_ends=int32(2), first_bytes=uint8(256), counts=np.zeros(24, dtype=np.int64),
+        lit_tokens=int32(4096), node_tokens=int32(2048), frame_tokens=int32(1024),
     )  # fmt: skip

@@ -1,0 +1,422 @@
+"""Outputs within a number of tokens: which tokens leave enough of them to complete the text, and how many that takes.
+
+Here: *plans*, tokens that complete a text, and masks that never allow a token after which there is none short enough.
+Not here: masks without a limit (token_mask.py), the loops (pda/budgets.py).
+
+A plan is found, not proven shortest: by what is left of the terminal and of each node that follows, each by its
+shortest text and by one of few tokens, the whole spelled in the fewest tokens; where that is not enough, by a search of
+what the masks allow.  A configuration keeps its plan; the next one on the way has what is left of it.  So whoever
+begins with enough tokens for the plan never runs out of them, however good or bad the plans are.  The owner's lock
+guards all of this."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .expressions import INFINITE
+from .pda import budgets
+from .pda.automaton import CALL_FUEL, Configuration
+from .pda.budgets import APART, MANY
+from .pda.interning import forget
+from .pda.memory import (
+    ACCEPTING,
+    DONE,
+    FUEL,
+    KEPT_TEXTS,
+    NEED,
+    NEED_LITERAL_TOKENS,
+    NEED_NODE_TOKENS,
+    NEED_STATE_TOKENS,
+    NEEDED,
+)
+from .rules import DISTINCT, DISTINCT_END, END, LITERAL, SILENT, TERMINAL, Edge
+from .token_mask import TokenMasks
+from .trie_kernels import FULL, REST, Trie
+
+Int32 = npt.NDArray[np.int32]
+
+MAX_GROUPS = 1024  # sets that the tokens after one configuration may lead to, before some are left out as too late
+CHECKED = 12  # of these, how many are looked at closely
+NEAR_BYTES, NEAR_EDGES = 3, 6  # edges of a node among which tokens decide: how much longer, how many
+MAX_NODES = 100  # nodes looked at closely for one
+MAX_STATES = 24  # states of a terminal from which all tokens are tried, for one
+MAX_SEARCHED, BRANCHES = 48, 6  # configurations that a search goes on from, and in how many ways from each
+ITEMS = 4  # items of a configuration for which plans are made
+LONGEST_TRIED = 4000  # bytes of a text that is spelled as a whole
+
+
+class Spelling(NamedTuple):
+    """One text of a node: its bytes, the fewest tokens that spell it, and how many `distinct` nodes it has."""
+
+    text: bytes
+    tokens: int
+    distinct: int
+
+
+class TokenBudget:
+    """Masks within a number of tokens, of one automaton over one vocabulary."""
+
+    def __init__(self, masks: TokenMasks) -> None:
+        self._masks, self._automaton, self._vocabulary = masks, masks.automaton, masks.vocabulary
+        self._tries = self._vocabulary.trie
+        self._spells = self._vocabulary.spells_byte_by_byte
+        self._of_node: dict[int, Spelling] = {}
+        self._of_state: dict[int, bytes] = {}
+        self._searching = False
+
+    # ---- masks --------------------------------------------------------------------------------------------------
+
+    def is_ample(self, at: Configuration, tokens_left: int) -> bool:
+        """Whether all tokens of the plain mask are known to leave enough tokens to complete the text."""
+        if at.mask is None:
+            return False
+        bytes_needed = at.cost + at.mask.slack
+        rules = self._automaton.rules
+        if rules.is_crowded:
+            bytes_needed = (1 + APART) * bytes_needed
+        elif rules.has_distinct:
+            bytes_needed += 2 * APART
+        return bytes_needed < tokens_left
+
+    def mask_within(self, at: Configuration, tokens_left: int) -> Int32:
+        """As TokenMasks.mask, but only tokens after which `tokens_left - 1` more tokens can complete the text.
+
+        If tokens_needed(at) <= tokens_left, there is such a token or the text is complete, and the same holds after
+        any of them with one token less.  Not all such tokens are found where few tokens are left.  EOS is allowed
+        where the text is complete.  If no token is quick enough, the plain mask is returned."""
+        plain = self._masks.mask(at)
+        if self.is_ample(at, tokens_left):
+            return plain
+        known: Int32 | None = at.within.get(tokens_left)
+        if known is None:
+            known = at.within[tokens_left] = self._find_within(at, tokens_left, plain)
+        return known
+
+    def _find_within(self, at: Configuration, tokens_left: int, plain: Int32) -> Int32:
+        in_time = self.tokens_needed(at, tokens_left) <= tokens_left
+        if not in_time:
+            return plain
+        row, of_token, found, trie = self._walked(at, tokens_left - 1, tokens_left + tokens_left // 2 + 3)
+        vocabulary = self._vocabulary
+        order = np.argsort(found[1:, 1], kind="stable")[:CHECKED] + 1
+        allowed = np.zeros(len(found), dtype=bool)
+        for number in order.tolist():
+            token = vocabulary.tokens[int(trie.token_ids[found[number, 0]])]
+            assert token is not None
+            after = self._automaton.advance(at, token)
+            allowed[number] = after is not None and self.tokens_needed(after) < tokens_left
+        if allowed.any():
+            bits = np.zeros(32 * vocabulary.num_words, dtype=np.uint8)
+            bits[trie.token_ids[allowed[of_token]]] = 1
+            row |= np.packbits(bits, bitorder="little").view(np.int32)
+        if at.accepting:
+            row |= vocabulary.eos_row
+        else:
+            first = at.plan[0]
+            row.view(np.uint32)[first >> 5] |= np.uint32(1 << (first & 31))
+            self._go_on(at)
+        row.flags.writeable = False
+        return row
+
+    def _walked(self, at: Configuration, limit: int, reach: int) -> tuple[Int32, Int32, Int32, Trie]:
+        """See budgets.walk_within."""
+        automaton, table = self._automaton, self._tries.table
+        row = np.zeros(self._vocabulary.num_words, dtype=np.int32)
+        groups, found = np.zeros((2 * MAX_GROUPS, 2), dtype=np.int64), np.zeros((MAX_GROUPS + 1, 2), dtype=np.int32)
+        size = automaton.load(at.items)
+        counts = automaton.memory.counts
+        counts[FUEL] = CALL_FUEL
+        before = counts[:3].tolist()
+        while (plain := budgets.all_plain(automaton.table, table, size, row, limit)) < 0:
+            self._supply()
+        which, trie = (REST, self._tries.rest) if plain else (FULL, self._tries.full)
+        of_token = np.zeros(len(trie.token_ids), dtype=np.int32)
+        automaton.load(at.items)
+        automaton.memory.level_ends[0] = size
+        counts[DONE], counts[KEPT_TEXTS] = 1, self._spells
+        node = 0
+        while True:
+            node = budgets.walk_within(automaton.table, table, which, limit, reach, row, of_token, groups, found, node)
+            if node >= len(trie.node_byte):
+                break
+            self._supply()
+        forget(automaton.table, *before)
+        return row, of_token, found[: int(counts[DONE])], trie
+
+    def _supply(self) -> None:
+        """Fill in what the last loop said that it needs."""
+        counts, views = self._automaton.memory.counts, self._automaton.views
+        need, needed = int(counts[NEED]), int(counts[NEEDED])
+        if need == NEED_STATE_TOKENS:
+            tokens = self._fewest(self._state_text(needed))
+            self._automaton.views["dfa_tokens"][needed] = min(MANY, tokens) + 1
+        elif need == NEED_LITERAL_TOKENS:
+            m = self._automaton.memory
+            end = needed + int(m.lit_left[needed])
+            spelled = self._spelled(m.lit_byte[needed:end].tobytes())
+            m.lit_tokens[needed:end] = np.minimum(MANY, spelled[:-1, 0]) + 1
+        elif need == NEED_NODE_TOKENS:
+            _, tokens, distinct = self._node_spelling(needed)
+            views["node_tokens"][needed] = min(MANY, tokens + APART * distinct) + 1
+        else:
+            self._automaton.supply()
+
+    # ---- plans --------------------------------------------------------------------------------------------------
+
+    def tokens_needed(self, at: Configuration, limit: int | None = None) -> int:
+        """Tokens of a plan that completes the text, EOS not counted; INFINITE if none is found.
+
+        limit: search for a plan of so many tokens if the first one at hand takes more."""
+        if at.needed < 0:
+            self._make_plan(at)
+        if limit is not None and limit < at.needed and at.searched < limit and not self._searching:
+            self._searching = True
+            try:
+                self._search(at, limit)
+            finally:
+                self._searching = False
+            at.searched = limit
+        return at.needed
+
+    def _make_plan(self, at: Configuration) -> None:
+        at.needed = INFINITE
+        if at.accepting:
+            at.needed, at.plan = 0, ()
+            return
+        for text in self._texts(at):
+            spelled = self._spelled(text)
+            tokens = int(spelled[0, 0])
+            if tokens < at.needed and tokens < MANY and self._completes(at, text):
+                at.needed, at.plan = tokens, self._tokens_in(spelled)
+
+    def _go_on(self, at: Configuration) -> None:
+        """Give what is left of a plan to the configuration after its first token."""
+        token = self._vocabulary.tokens[at.plan[0]]
+        after = None if token is None else self._automaton.advance(at, token)
+        assert after is not None, "a plan does not begin with an allowed token"
+        if after.needed < 0:
+            self._make_plan(after)
+        if after.needed >= at.needed:
+            after.needed, after.plan = at.needed - 1, at.plan[1:]
+
+    def _completes(self, at: Configuration, text: bytes) -> bool:
+        """A text of an item completes it, but for `distinct` nodes that have written the same before."""
+        if not self._automaton.rules.has_distinct:
+            return True
+        after = self._automaton.advance(at, text)
+        return after is not None and after.accepting
+
+    def _texts(self, at: Configuration) -> Iterator[bytes]:
+        """Texts that complete a configuration, likely ones of few tokens."""
+        automaton, m = self._automaton, self._automaton.memory
+        items = at.items.tolist()
+        if len(items) > ITEMS:
+            costs = [automaton.cost(at.items[i : i + 1]) for i in range(len(items))]
+            items = [items[i] for i in sorted(range(len(items)), key=costs.__getitem__)[:ITEMS]]
+        for state, frame, _ in items:
+            shortest = automaton.shortest_text(state, frame)
+            yield shortest
+            if len(shortest) > LONGEST_TRIED:
+                continue
+            parts = [self._state_text(state)]
+            while frame:
+                parts.append(self._node_spelling(int(m.frames[frame, 0])).text)
+                frame = int(m.frames[frame, 1])
+            other = b"".join(parts)
+            if other != shortest:
+                yield other
+
+    # ---- spelling -----------------------------------------------------------------------------------------------
+
+    def _spelled(self, text: bytes) -> Int32:
+        spelled = np.zeros((len(text) + 1, 2), dtype=np.int32)
+        budgets.spell(self._tries.table, np.frombuffer(bytearray(text), dtype=np.uint8), spelled)
+        return spelled
+
+    def _fewest(self, text: bytes) -> int:
+        return int(self._spelled(text)[0, 0])
+
+    def _tokens_in(self, spelled: Int32) -> tuple[int, ...]:
+        ids, tokens = self._tries.full.token_ids, self._vocabulary.tokens
+        result, at = [], 0
+        while at < len(spelled) - 1:
+            token_id = int(ids[spelled[at, 1]])
+            result.append(token_id)
+            at += len(tokens[token_id] or b"")
+        return tuple(result)
+
+    def _node_spelling(self, node: int) -> Spelling:
+        """A text of a node of few tokens: at each edge, the one that takes the fewest among those of few bytes."""
+        known = self._of_node.get(node)
+        if known is None:
+            left = MAX_NODES
+            waiting = [node]
+            while waiting:
+                at = waiting[-1]
+                if at in self._of_node:
+                    waiting.pop()
+                    continue
+                edges = self._near_edges(at, NEAR_EDGES if left > 0 else 1)
+                left -= 1
+                lacking = [
+                    part
+                    for edge in edges
+                    for part in self._parts(edge)
+                    if part not in self._of_node and part not in (at, *waiting)
+                ]
+                if lacking and len(waiting) < 10_000:
+                    waiting += lacking
+                    continue
+                waiting.pop()
+                self._of_node[at] = self._best(at, edges)
+            known = self._of_node[node]
+        return known
+
+    def _near_edges(self, node: int, most: int) -> list[Edge]:
+        """The edges by which a text is shortest, or hardly longer; none where it is empty."""
+        rules, shortest = self._automaton.rules, self._automaton.rules.shortest
+        if shortest[node] == 0:
+            return []
+        edges = sorted(
+            (edge for edge in rules.edges(node) if edge[0] != END),
+            key=lambda edge: shortest[edge[1]] + shortest[edge[2]],
+        )
+        longest = shortest[edges[0][1]] + shortest[edges[0][2]] + NEAR_BYTES
+        return [edge for edge in edges[:most] if shortest[edge[1]] + shortest[edge[2]] <= longest]
+
+    def _parts(self, edge: Edge) -> tuple[int, ...]:
+        op, target, then = edge
+        if op in (TERMINAL, LITERAL, SILENT, DISTINCT_END):
+            return (then,)
+        return target, then
+
+    def _best(self, node: int, edges: list[Edge]) -> Spelling:
+        rules, best = self._automaton.rules, None
+        if not edges:
+            return Spelling(b"", 0, 0)
+        for op, target, then in edges:
+            rest = self._of_node.get(then)
+            if op == TERMINAL:
+                first: Spelling | None = Spelling(
+                    self._state_text(self._automaton.states.state_of(rules.parts[target])), 0, 0
+                )
+            elif op in (LITERAL, SILENT):
+                first = Spelling(rules.parts[target], 0, 0)
+            elif op == DISTINCT_END:
+                first = Spelling(b"", 0, 0)
+            else:
+                first = self._of_node.get(target)
+            if first is None or rest is None:
+                continue  # a text that begins anew is longer
+            text = first.text + rest.text
+            distinct = first.distinct + rest.distinct + (op == DISTINCT)
+            tokens = (
+                self._fewest(text) if len(text) <= LONGEST_TRIED else min(MANY, first.tokens + rest.tokens + len(text))
+            )
+            if best is None or (tokens + APART * distinct, len(text)) < (
+                best.tokens + APART * best.distinct,
+                len(best.text),
+            ):
+                best = Spelling(text, tokens, distinct)
+        if best is None or best.tokens >= MANY:
+            text = self._automaton.node_text(node)
+            best = Spelling(text, self._fewest(text), 0)
+        return best
+
+    def _state_text(self, state: int) -> bytes:
+        """What completes a terminal from a state in few tokens."""
+        known = self._of_state.get(state)
+        if known is None:
+            if state < 0:
+                m = self._automaton.memory
+                return m.lit_byte[-state : -state + int(m.lit_left[-state])].tobytes()
+            known = self._of_state[state] = self._find_state_text(state)
+        return known
+
+    def _find_state_text(self, state: int) -> bytes:
+        """Dijkstra's search over the states of a terminal, of a few of them."""
+        automaton = self._automaton
+        best = automaton.states.shortest_text(state)
+        fewest = self._fewest(best)
+        if fewest < 2 or len(best) > LONGEST_TRIED:
+            return best
+        longest = self._vocabulary.longest
+        texts = {state: (0, b"")}
+        waiting = [(0, 0, state)]
+        done = set()
+        for _ in range(MAX_STATES):
+            if not waiting or waiting[0][0] >= fewest:
+                break
+            _, _, at = heapq.heappop(waiting)
+            if at in done:
+                continue
+            done.add(at)
+            tokens, text = texts[at]
+            for target, token in self._next_states(at):
+                if target in texts and texts[target][0] <= tokens + 1:
+                    continue
+                longer = text + token
+                texts[target] = tokens + 1, longer
+                m = automaton.memory
+                if m.dfa_flags[target] & ACCEPTING:
+                    if tokens + 1 < fewest:
+                        best, fewest = longer, tokens + 1
+                    continue
+                cost = int(m.dfa_cost[target])
+                heapq.heappush(waiting, (tokens + 1 - (-cost // longest), cost, target))
+        return best
+
+    def _next_states(self, state: int) -> list[tuple[int, bytes]]:
+        automaton = self._automaton
+        mark = np.zeros(len(automaton.memory.dfa_flags) + 1024, dtype=np.int32)
+        found, at = np.zeros((MAX_GROUPS + 512, 2), dtype=np.int32), np.zeros(2, dtype=np.int64)
+        while budgets.next_states(automaton.table, self._tries.table, state, mark, found, at):
+            automaton.supply()
+        ids, tokens = self._tries.full.token_ids, self._vocabulary.tokens
+        return [(target, tokens[int(ids[k])] or b"") for target, k in found[: int(at[1])].tolist()]
+
+    # ---- a search -----------------------------------------------------------------------------------------------
+
+    def _search(self, start: Configuration, limit: int) -> None:
+        """Find a plan of up to `limit` tokens, by what the tokens at hand lead to: the most promising first."""
+        best = limit + 1
+        waiting: list[tuple[int, int, int, Configuration, tuple[int, ...]]] = []
+        heapq.heappush(waiting, (0, 0, 0, start, ()))
+        seen, number = {start}, 0
+        for _ in range(MAX_SEARCHED):
+            if not waiting:
+                return
+            _, _, _, at, path = heapq.heappop(waiting)
+            room = best - 1 - len(path)
+            if room <= 0:
+                continue
+            _, _, found, trie = self._walked(at, -1, MANY - 1)
+            order = np.argsort(found[1:, 1], kind="stable")[: 2 * BRANCHES] + 1
+            for token_id in trie.token_ids[found[order, 0]].tolist():
+                after = self._automaton.advance(at, self._vocabulary.tokens[token_id] or b"")
+                if after is None or after in seen:
+                    continue
+                seen.add(after)
+                further = (*path, token_id)
+                needed = self.tokens_needed(after)
+                if len(further) + needed < best:
+                    self._record(start, (*further, *after.plan))
+                    return
+                number += 1
+                estimate = needed if needed < INFINITE else 2 * after.cost
+                heapq.heappush(waiting, (len(further) + estimate, after.cost, number, after, further))
+
+    def _record(self, at: Configuration, plan: tuple[int, ...]) -> None:
+        """Keep a plan on all configurations on its way."""
+        for i, token_id in enumerate(plan):
+            if at.needed < 0 or at.needed > len(plan) - i:
+                at.needed, at.plan = len(plan) - i, plan[i:]
+            after = self._automaton.advance(at, self._vocabulary.tokens[token_id] or b"")
+            assert after is not None, "a plan holds a token that is not allowed"
+            at = after
+        assert at.accepting, "a plan does not complete the text"
