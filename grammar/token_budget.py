@@ -12,7 +12,6 @@ guards all of this."""
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +67,7 @@ class TokenBudget:
         self._of_node: dict[int, Spelling] = {}
         self._of_state: dict[int, bytes] = {}
         self._searching = False
+        self._left_to_try = 0  # states of terminals from which all tokens may yet be tried in this call
 
     # ---- masks --------------------------------------------------------------------------------------------------
 
@@ -98,8 +98,8 @@ class TokenBudget:
         return known
 
     def _find_within(self, at: Configuration, tokens_left: int, plain: Int32) -> Int32:
-        in_time = self.tokens_needed(at, tokens_left) <= tokens_left
-        if not in_time:
+        self._left_to_try = MAX_STATES
+        if self._needed(at, tokens_left) > tokens_left:
             return plain
         row, of_token, found, trie = self._walked(at, tokens_left - 1, tokens_left + tokens_left // 2 + 3)
         vocabulary = self._vocabulary
@@ -109,7 +109,7 @@ class TokenBudget:
             token = vocabulary.tokens[int(trie.token_ids[found[number, 0]])]
             assert token is not None
             after = self._automaton.advance(at, token)
-            allowed[number] = after is not None and self.tokens_needed(after) < tokens_left
+            allowed[number] = after is not None and self._needed(after, tokens_left - 1) < tokens_left
         if allowed.any():
             bits = np.zeros(32 * vocabulary.num_words, dtype=np.uint8)
             bits[trie.token_ids[allowed[of_token]]] = 1
@@ -153,7 +153,7 @@ class TokenBudget:
         counts, views = self._automaton.memory.counts, self._automaton.views
         need, needed = int(counts[NEED]), int(counts[NEEDED])
         if need == NEED_STATE_TOKENS:
-            tokens = self._fewest(self._state_text(needed))
+            tokens = self._fewest(self._of_state.get(needed) or self._automaton.states.shortest_text(needed))
             self._automaton.views["dfa_tokens"][needed] = min(MANY, tokens) + 1
         elif need == NEED_LITERAL_TOKENS:
             m = self._automaton.memory
@@ -172,64 +172,66 @@ class TokenBudget:
         """Tokens of a plan that completes the text, EOS not counted; INFINITE if none is found.
 
         limit: search for a plan of so many tokens if the first one at hand takes more."""
-        if at.needed < 0:
-            self._make_plan(at)
-        if limit is not None and limit < at.needed and at.searched < limit and not self._searching:
-            self._searching = True
-            try:
-                self._search(at, limit)
-            finally:
-                self._searching = False
+        self._left_to_try = 8 * MAX_STATES
+        needed = self._needed(at, 0 if limit is None else limit)
+        if limit is not None and needed > limit > at.searched:
             at.searched = limit
+            self._search(at, limit)
         return at.needed
 
-    def _make_plan(self, at: Configuration) -> None:
-        at.needed = INFINITE
-        if at.accepting:
-            at.needed, at.plan = 0, ()
+    def _needed(self, at: Configuration, enough: int) -> int:
+        """As `tokens_needed`, without a search, and no further once `enough` are."""
+        if at.needed < 0:
+            at.needed = INFINITE
+            if at.accepting:
+                at.needed, at.plan, at.effort = 0, (), 2
+        if at.needed > enough and at.effort < 1:
+            at.effort = 1
+            for item in self._nearest(at):
+                self._try(at, self._automaton.shortest_text(item[0], item[1]))
+        if at.needed > enough and at.effort < 2:
+            at.effort = 2
+            for item in self._nearest(at):
+                self._try(at, self._text_of_few_tokens(item[0], item[1]))
+            if at.needed == INFINITE and self._automaton.rules.has_distinct and not self._searching:
+                self._search(at, MANY)
+        return at.needed
+
+    def _try(self, at: Configuration, text: bytes) -> None:
+        """Plan this text if that takes fewer tokens and it is new where a `distinct` node has written others."""
+        spelled = self._spelled(text)
+        tokens = int(spelled[0, 0])
+        if tokens >= at.needed or tokens >= MANY:
             return
-        for text in self._texts(at):
-            spelled = self._spelled(text)
-            tokens = int(spelled[0, 0])
-            if tokens < at.needed and tokens < MANY and self._completes(at, text):
-                at.needed, at.plan = tokens, self._tokens_in(spelled)
+        if self._automaton.rules.has_distinct:
+            after = self._automaton.advance(at, text)
+            if after is None or not after.accepting:
+                return
+        at.needed, at.plan = tokens, self._tokens_in(spelled)
 
     def _go_on(self, at: Configuration) -> None:
         """Give what is left of a plan to the configuration after its first token."""
         token = self._vocabulary.tokens[at.plan[0]]
         after = None if token is None else self._automaton.advance(at, token)
         assert after is not None, "a plan does not begin with an allowed token"
-        if after.needed < 0:
-            self._make_plan(after)
-        if after.needed >= at.needed:
+        if not 0 <= after.needed < at.needed:
             after.needed, after.plan = at.needed - 1, at.plan[1:]
 
-    def _completes(self, at: Configuration, text: bytes) -> bool:
-        """A text of an item completes it, but for `distinct` nodes that have written the same before."""
-        if not self._automaton.rules.has_distinct:
-            return True
-        after = self._automaton.advance(at, text)
-        return after is not None and after.accepting
-
-    def _texts(self, at: Configuration) -> Iterator[bytes]:
-        """Texts that complete a configuration, likely ones of few tokens."""
-        automaton, m = self._automaton, self._automaton.memory
-        items = at.items.tolist()
+    def _nearest(self, at: Configuration) -> list[list[int]]:
+        """The items that take the fewest bytes to complete."""
+        items: list[list[int]] = at.items.tolist()
         if len(items) > ITEMS:
-            costs = [automaton.cost(at.items[i : i + 1]) for i in range(len(items))]
+            costs = [self._automaton.cost(at.items[i : i + 1]) for i in range(len(items))]
             items = [items[i] for i in sorted(range(len(items)), key=costs.__getitem__)[:ITEMS]]
-        for state, frame, _ in items:
-            shortest = automaton.shortest_text(state, frame)
-            yield shortest
-            if len(shortest) > LONGEST_TRIED:
-                continue
-            parts = [self._state_text(state)]
-            while frame:
-                parts.append(self._node_spelling(int(m.frames[frame, 0])).text)
-                frame = int(m.frames[frame, 1])
-            other = b"".join(parts)
-            if other != shortest:
-                yield other
+        return items
+
+    def _text_of_few_tokens(self, state: int, frame: int) -> bytes:
+        parts, frames = [self._state_text(state)], self._automaton.memory.frames
+        while frame:
+            parts.append(self._node_spelling(int(frames[frame, 0])).text)
+            frames = self._automaton.memory.frames
+            frame = int(frames[frame, 1])
+        return b"".join(parts)
 
     # ---- spelling -----------------------------------------------------------------------------------------------
 
@@ -335,6 +337,8 @@ class TokenBudget:
             if state < 0:
                 m = self._automaton.memory
                 return m.lit_byte[-state : -state + int(m.lit_left[-state])].tobytes()
+            if self._left_to_try <= 0:
+                return self._automaton.states.shortest_text(state)
             known = self._of_state[state] = self._find_state_text(state)
         return known
 
@@ -356,6 +360,7 @@ class TokenBudget:
             if at in done:
                 continue
             done.add(at)
+            self._left_to_try -= 1
             tokens, text = texts[at]
             for target, token in self._next_states(at):
                 if target in texts and texts[target][0] <= tokens + 1:
@@ -384,6 +389,15 @@ class TokenBudget:
 
     def _search(self, start: Configuration, limit: int) -> None:
         """Find a plan of up to `limit` tokens, by what the tokens at hand lead to: the most promising first."""
+        if self._searching:
+            return
+        self._searching = True
+        try:
+            self._go_on_searching(start, limit)
+        finally:
+            self._searching = False
+
+    def _go_on_searching(self, start: Configuration, limit: int) -> None:
         best = limit + 1
         waiting: list[tuple[int, int, int, Configuration, tuple[int, ...]]] = []
         heapq.heappush(waiting, (0, 0, 0, start, ()))
@@ -403,7 +417,7 @@ class TokenBudget:
                     continue
                 seen.add(after)
                 further = (*path, token_id)
-                needed = self.tokens_needed(after)
+                needed = self._needed(after, best - 1 - len(further))
                 if len(further) + needed < best:
                     self._record(start, (*further, *after.plan))
                     return

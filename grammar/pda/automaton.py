@@ -35,9 +35,21 @@ class Configuration:
 
     Slots are filled in by those who need them: `mask` by token_mask.py, `next` by the grammar (token id -> what comes
     after it), `forced`; by token_budget.py `needed` (tokens that complete it, -1: not known
-    yet), `plan` (these tokens), `searched` (a search has found no fewer than this many), `within`."""
+    yet), `plan` (these tokens), `effort` and `searched` (how hard a plan was looked for), `within`."""
 
-    __slots__ = ("accepting", "cost", "forced", "items", "mask", "needed", "next", "plan", "searched", "within")
+    __slots__ = (
+        "accepting",
+        "cost",
+        "effort",
+        "forced",
+        "items",
+        "mask",
+        "needed",
+        "next",
+        "plan",
+        "searched",
+        "within",
+    )
 
     def __init__(self, items: Int32, accepting: bool, cost: int) -> None:
         self.items, self.accepting, self.cost = items, accepting, cost
@@ -46,7 +58,7 @@ class Configuration:
         self.forced: bytes | None = None
         self.needed = -1
         self.plan: tuple[int, ...] = ()
-        self.searched = 0
+        self.searched = self.effort = 0
         self.within: dict[int, Any] = {}
 
 

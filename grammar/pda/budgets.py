@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..rules import DISTINCT, SCOPE
 from ..trie_kernels import (
     FULL,
     LONGEST_PLAIN,
@@ -14,6 +15,7 @@ from ..trie_kernels import (
     first_token_of,
     node_byte_of,
     node_depth_of,
+    plain_ascii_of,
     plain_of,
     plain_rows_of,
     token_ids_of,
@@ -25,6 +27,8 @@ from .memory import (
     DONE,
     KEPT_TEXTS,
     KNOWN,
+    LOOKED_AT,
+    LOOP,
     NEED,
     NEED_BYTE,
     NEED_LITERAL_TOKENS,
@@ -52,6 +56,7 @@ from .memory import (
     lit_flags_of,
     lit_tokens_of,
     node_tokens_of,
+    seen_of,
 )
 from .steps import step
 from .walks import CUT_SHORT, set_bits
@@ -75,6 +80,8 @@ def frame_tokens(m: Int64, frame: int) -> int:
             counts_of(m)[NEED], counts_of(m)[NEEDED] = NEED_NODE_TOKENS, node
             return -1
         total += node_tokens_of(m)[node] - 1
+        if frames_of(m)[at, 2] == DISTINCT and frames_of(m)[at, 3] != 0:
+            total += APART
         at = frames_of(m)[at, 1]
     if at != 0:
         total += known[at] - 1
@@ -83,8 +90,34 @@ def frame_tokens(m: Int64, frame: int) -> int:
     while at != 0 and known[at] == 0:
         known[at] = min(total, MANY) + 1
         total -= node_tokens_of(m)[frames_of(m)[at, 0]] - 1
+        if frames_of(m)[at, 2] == DISTINCT and frames_of(m)[at, 3] != 0:
+            total -= APART
         at = frames_of(m)[at, 1]
     return int(result)
+
+
+@jit("boolean(int64[::1], int64, int64)")
+def is_new(m: Int64, frame: int, text: int) -> bool:
+    """Whether the text of a `distinct` node is surely no beginning of one that its scope has seen.
+
+    Of a text and its beginning, the beginning was made first."""
+    while frames_of(m)[frame, 2] != SCOPE:
+        frame = frames_of(m)[frame, 1]
+    entry = frames_of(m)[frame, 3]
+    while entry != 0:
+        if seen_of(m)[entry, 0] >= text:
+            return False
+        entry = seen_of(m)[entry, 1]
+    return True
+
+
+@jit("int64(int64[::1], int64, int64)")
+def rest_tokens(m: Int64, frame: int, text: int) -> int:
+    """Tokens that the frames of an item take at most, and more where its own text may not be one of some others."""
+    rest = frame_tokens(m, frame)
+    if rest >= 0 and text != 0 and not is_new(m, frame, text):
+        rest += APART
+    return int(rest)
 
 
 @jit("int64(int64[::1], int64, int64, int64, int64)")
@@ -95,11 +128,9 @@ def tokens_of(m: Int64, begin: int, end: int, enough: int, spells: int) -> int:
     best = np.int64(MANY)
     for i in range(begin, end):
         state = items_of(m)[i, 0]
-        rest = frame_tokens(m, items_of(m)[i, 1])
+        rest = rest_tokens(m, items_of(m)[i, 1], items_of(m)[i, 2])
         if rest < 0:
             return -1
-        if items_of(m)[i, 2] != 0:
-            rest += APART
         if state < 0:
             own = lit_tokens_of(m)[-state]
             if own == 0:
@@ -120,11 +151,11 @@ def tokens_of(m: Int64, begin: int, end: int, enough: int, spells: int) -> int:
     return int(best)
 
 
-@jit("int64(int64[::1], int64, int64, int64)")
-def wide_tokens(m: Int64, begin: int, end: int, level: int) -> int:
+@jit("int64(int64[::1], int64, int64, int64, int64)")
+def wide_tokens(m: Int64, begin: int, end: int, level: int, lacking: int) -> int:
     """Tokens that complete a set after up to `level` plain characters, at most; MANY if it does not admit them all.
 
-    -1: something is needed"""
+    lacking: bytes of the last character that may be yet to come     -1: something is needed"""
     best = np.int64(MANY)
     for i in range(begin, end):
         state = items_of(m)[i, 0]
@@ -132,10 +163,54 @@ def wide_tokens(m: Int64, begin: int, end: int, level: int) -> int:
             rest = frame_tokens(m, items_of(m)[i, 1])
             if rest < 0:
                 return -1
-            if items_of(m)[i, 2] != 0:
+            text = items_of(m)[i, 2]
+            if text != 0 and not is_new(m, items_of(m)[i, 1], text):
                 rest += APART
-            best = min(best, dfa_wide_of(m)[state] + CUT_SHORT + rest)
+            best = min(best, dfa_wide_of(m)[state] + lacking + rest)
     return int(best)
+
+
+@jit("boolean(int64[::1], int64, int64)")
+def is_loop(m: Int64, begin: int, end: int) -> bool:
+    """Whether plain ASCII characters lead a set, of one item, back to itself."""
+    if end - begin != 1:
+        return False
+    state = items_of(m)[begin, 0]
+    if state <= 0 or items_of(m)[begin, 2] != 0:
+        return False
+    flags = dfa_flags_of(m)
+    if flags[state] & LOOKED_AT == 0 and flags[state] & KNOWN:
+        flags[state] |= LOOKED_AT | LOOP
+        for byte in range(0x20, 0x7F):
+            if byte != 0x22 and byte != 0x5C and dfa_next_of(m)[state, byte] != state:
+                flags[state] &= ~np.uint8(LOOP)
+    return bool(flags[state] & LOOP)
+
+
+@jit("int64(int64[:, ::1], int64, int64)")
+def group_of(groups: Int64, used: int, key: int) -> int:
+    """Where a set with this key belongs in the hash table `groups` [size, 2] (key, number or 0); -1: full."""
+    mask = len(groups) - 1
+    at = (key ^ (key >> 17)) & mask
+    while groups[at, 1] != 0 and groups[at, 0] != key:
+        at = (at + 1) & mask
+    if groups[at, 1] == 0 and 2 * used >= len(groups):
+        return -1
+    return int(at)
+
+
+@jit("int64(int64[::1], int64[:, ::1], int32[:, ::1], int64, int64, int64)")
+def number_of(m: Int64, groups: Int64, found: Int32, key: int, token: int, needed: int) -> int:
+    """The number of a set that a token leads to, a new one if it is new; 0 if there are too many."""
+    counts = counts_of(m)
+    at = group_of(groups, counts[DONE], key)
+    if at < 0:
+        return 0
+    if groups[at, 1] == 0:
+        groups[at, 0], groups[at, 1] = key, counts[DONE]
+        found[counts[DONE], 0], found[counts[DONE], 1] = token, needed
+        counts[DONE] += 1
+    return int(groups[at, 1])
 
 
 @jit("int64(int64[::1], int64, int64, int64)")
@@ -186,18 +261,6 @@ def set_key(m: Int64, begin: int, end: int, accepts: int) -> int:
     return int(np.int64(key))
 
 
-@jit("int64(int64[:, ::1], int64, int64)")
-def group_of(groups: Int64, used: int, key: int) -> int:
-    """Where a set with this key belongs in the hash table `groups` [size, 2] (key, number or 0); -1: full."""
-    mask = len(groups) - 1
-    at = (key ^ (key >> 17)) & mask
-    while groups[at, 1] != 0 and groups[at, 0] != key:
-        at = (at + 1) & mask
-    if groups[at, 1] == 0 and 2 * used >= len(groups):
-        return -1
-    return int(at)
-
-
 @jit("int64(int64[::1], int64[::1], int64, int64, int64, int32[::1], int32[::1], int64[:, ::1], int32[:, ::1], int64)")
 def walk_within(
     m: Int64,
@@ -221,19 +284,30 @@ def walk_within(
     counts, level_ends = counts_of(m), level_ends_of(m)
     node_byte, node_depth, ends = node_byte_of(tries, which), node_depth_of(tries, which), ends_of(tries, which)
     first_token, token_ids = first_token_of(tries, which), token_ids_of(tries, which)
-    plain = plain_of(tries, which)
+    plain, plain_ascii = plain_of(tries, which), plain_ascii_of(tries, which)
     nodes, spells = len(node_byte), counts[KEPT_TEXTS]
     i = resume_at
     while i < nodes:
         depth = node_depth[i]
         begin, end = level_ends[depth - 2] if depth > 1 else 0, level_ends[depth - 1]
         if plain[i] >= 0 and limit >= 0:
-            wide = wide_tokens(m, begin, end, plain[i])
+            after = ends[i]
+            wide = wide_tokens(m, begin, end, plain[i], 0 if plain_ascii[i] else CUT_SHORT)
             if wide < 0:
                 return i
             if wide <= limit:
-                after = ends[i]
                 set_bits(row, token_ids, first_token[i], first_token[after])
+                i = after
+                continue
+            if plain_ascii[i] and is_loop(m, begin, end):
+                needed = tokens_of(m, begin, end, limit, spells)
+                if needed < 0:
+                    return i
+                if needed <= limit:
+                    set_bits(row, token_ids, first_token[i], first_token[after])
+                elif needed <= reach:
+                    number = number_of(m, groups, found, set_key(m, begin, end, 0), first_token[i], needed)
+                    of_token[first_token[i] : first_token[after]] = number
                 i = after
                 continue
         accepts = np.int64(0)
@@ -256,15 +330,8 @@ def walk_within(
             if needed <= limit:
                 set_bits(row, token_ids, first, last)
             elif needed <= reach:
-                key = set_key(m, end, top, accepts)
-                at = group_of(groups, counts[DONE], key)
-                if at >= 0:
-                    if groups[at, 1] == 0:
-                        groups[at, 0], groups[at, 1] = key, counts[DONE]
-                        found[counts[DONE], 0], found[counts[DONE], 1] = first, needed
-                        counts[DONE] += 1
-                    for k in range(first, last):
-                        of_token[k] = groups[at, 1]
+                number = number_of(m, groups, found, set_key(m, end, top, accepts), first, needed)
+                of_token[first:last] = number
         if top == end:
             i = ends[i]
             continue
@@ -279,7 +346,7 @@ def all_plain(m: Int64, tries: Int64, size: int, row: Int32, limit: int) -> int:
 
     -1: something is needed"""
     longest = tries[LONGEST_PLAIN]
-    wide = wide_tokens(m, 0, size, longest)
+    wide = wide_tokens(m, 0, size, longest, CUT_SHORT)
     if wide < 0:
         return -1
     if wide > limit or longest == 0:

@@ -21,6 +21,7 @@ Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
 ACCEPTING, KNOWN, FINAL = 1, 2, 4  # dfa_flags; FINAL: nothing can follow
+LOOKED_AT, LOOP = 8, 16  # dfa_flags of budgets.py; LOOP: plain ASCII characters lead back to this state
 LAST, QUIET = 1, 2  # lit_flags
 NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEED_ITEMS, NEED_VISITED, NEED_BYTE = range(9)
 NEED_STATE_TOKENS, NEED_LITERAL_TOKENS, NEED_NODE_TOKENS = range(9, 12)  # of budgets.py alone
