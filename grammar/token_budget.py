@@ -43,7 +43,7 @@ MAX_GROUPS = 1024  # sets that the tokens after one configuration may lead to, b
 CHECKED = 12  # of these, how many are looked at closely
 NEAR_BYTES, NEAR_EDGES = 3, 6  # edges of a node among which tokens decide: how much longer, how many
 MAX_NODES = 100  # nodes looked at closely for one
-MAX_STATES = 24  # states of a terminal from which all tokens are tried, for one
+MAX_STATES, MASK_STATES = 24, 2  # states of a terminal from which all tokens are tried, for one; for a mask
 MAX_SEARCHED, BRANCHES = 48, 6  # configurations that a search goes on from, and in how many ways from each
 ITEMS = 4  # items of a configuration for which plans are made
 LONGEST_TRIED = 4000  # bytes of a text that is spelled as a whole
@@ -66,6 +66,7 @@ class TokenBudget:
         self._spells = self._vocabulary.spells_byte_by_byte
         self._of_node: dict[int, Spelling] = {}
         self._of_state: dict[int, bytes] = {}
+        self._cut_short: set[int] = set()  # states for which a mask had no time
         self._searching = False
         self._left_to_try = 0  # states of terminals from which all tokens may yet be tried in this call
 
@@ -98,7 +99,7 @@ class TokenBudget:
         return known
 
     def _find_within(self, at: Configuration, tokens_left: int, plain: Int32) -> Int32:
-        self._left_to_try = MAX_STATES
+        self._left_to_try = MASK_STATES
         if self._needed(at, tokens_left) > tokens_left:
             return plain
         row, of_token, found, trie = self._walked(at, tokens_left - 1, tokens_left + tokens_left // 2 + 3)
@@ -337,9 +338,13 @@ class TokenBudget:
             if state < 0:
                 m = self._automaton.memory
                 return m.lit_byte[-state : -state + int(m.lit_left[-state])].tobytes()
-            if self._left_to_try <= 0:
+            if self._left_to_try <= 0 or (self._left_to_try <= MASK_STATES and state in self._cut_short):
                 return self._automaton.states.shortest_text(state)
-            known = self._of_state[state] = self._find_state_text(state)
+            known = self._find_state_text(state)
+            if self._left_to_try <= 0:
+                self._cut_short.add(state)
+            else:
+                self._of_state[state] = known
         return known
 
     def _find_state_text(self, state: int) -> bytes:
@@ -354,7 +359,7 @@ class TokenBudget:
         waiting = [(0, 0, state)]
         done = set()
         for _ in range(MAX_STATES):
-            if not waiting or waiting[0][0] >= fewest:
+            if not waiting or waiting[0][0] >= fewest or self._left_to_try <= 0:
                 break
             _, _, at = heapq.heappop(waiting)
             if at in done:

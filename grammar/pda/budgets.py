@@ -172,11 +172,11 @@ def wide_tokens(m: Int64, begin: int, end: int, level: int, lacking: int) -> int
 
 @jit("boolean(int64[::1], int64, int64)")
 def is_loop(m: Int64, begin: int, end: int) -> bool:
-    """Whether plain ASCII characters lead a set, of one item, back to itself."""
+    """Whether plain ASCII characters lead a set of one item back to itself, but for its text."""
     if end - begin != 1:
         return False
     state = items_of(m)[begin, 0]
-    if state <= 0 or items_of(m)[begin, 2] != 0:
+    if state <= 0:
         return False
     flags = dfa_flags_of(m)
     if flags[state] & LOOKED_AT == 0 and flags[state] & KNOWN:
@@ -303,13 +303,17 @@ def walk_within(
                 needed = tokens_of(m, begin, end, limit, spells)
                 if needed < 0:
                     return i
-                if needed <= limit:
+                text = items_of(m)[begin, 2]
+                if needed <= limit and text == 0:
                     set_bits(row, token_ids, first_token[i], first_token[after])
-                elif needed <= reach:
+                elif needed <= reach and text == 0:
                     number = number_of(m, groups, found, set_key(m, begin, end, 0), first_token[i], needed)
                     of_token[first_token[i] : first_token[after]] = number
-                i = after
-                continue
+                if text != 0 and not is_new(m, items_of(m)[begin, 1], text):
+                    needed -= APART  # most texts on from here are new
+                if text == 0 or needed > limit:
+                    i = after
+                    continue
         accepts = np.int64(0)
         top = moved(m, begin, end, node_byte[i])
         if top < 0:
@@ -364,6 +368,7 @@ def next_states(m: Int64, tries: Int64, state: int, mark: Int32, found: Int32, a
     Returns -1 where something is needed, else 0."""
     node_byte, node_depth, ends = node_byte_of(tries, FULL), node_depth_of(tries, FULL), ends_of(tries, FULL)
     first_token, stack = first_token_of(tries, FULL), found[len(found) - 512 :, 0]
+    plain_ascii = plain_ascii_of(tries, FULL)
     stack[0] = state
     i = at[0]
     while i < len(node_byte):
@@ -376,6 +381,9 @@ def next_states(m: Int64, tries: Int64, state: int, mark: Int32, found: Int32, a
             counts_of(m)[NEED], counts_of(m)[NEEDED] = NEED_ROW, before
             at[0] = i
             return -1
+        if plain_ascii[i] and dfa_flags_of(m)[before] & LOOP:
+            i = ends[i]
+            continue
         target = dfa_next_of(m)[before, node_byte[i]]
         if target < 0:
             counts_of(m)[NEED], counts_of(m)[NEEDED] = NEED_BYTE, before
