@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .errors import GrammarTooComplex
 from .expressions import INFINITE
 from .pda import budgets
 from .pda.automaton import CALL_FUEL, Configuration
@@ -42,11 +43,10 @@ Int32 = npt.NDArray[np.int32]
 MAX_GROUPS = 1024  # sets that the tokens after one configuration may lead to, before some are left out as too late
 CHECKED = 12  # of these, how many are looked at closely
 NEAR_BYTES, NEAR_EDGES = 3, 6  # edges of a node among which tokens decide: how much longer, how many
-MAX_NODES = 100  # nodes looked at closely for one
+MAX_NODES, MASK_NODES = 400, 60  # nodes whose edges are looked at, for tokens_needed; for a mask
 MAX_STATES, MASK_STATES = 24, 2  # states of a terminal from which all tokens are tried, for one; for a mask
 MAX_SEARCHED, BRANCHES = 48, 6  # configurations that a search goes on from, and in how many ways from each
-ITEMS = 4  # items of a configuration for which plans are made
-LONGEST_TRIED = 4000  # bytes of a text that is spelled as a whole
+LONGEST_TRIED, LONGEST_CHOSEN = 4000, 500  # bytes of texts of terminals, of nodes, of which there is a choice
 
 
 class Spelling(NamedTuple):
@@ -69,6 +69,7 @@ class TokenBudget:
         self._cut_short: set[int] = set()  # states for which a mask had no time
         self._searching = False
         self._left_to_try = 0  # states of terminals from which all tokens may yet be tried in this call
+        self._left_to_explore = 0  # and nodes whose edges may yet be looked at
 
     # ---- masks --------------------------------------------------------------------------------------------------
 
@@ -99,7 +100,7 @@ class TokenBudget:
         return known
 
     def _find_within(self, at: Configuration, tokens_left: int, plain: Int32) -> Int32:
-        self._left_to_try = MASK_STATES
+        self._left_to_try, self._left_to_explore = MASK_STATES, MASK_NODES
         if self._needed(at, tokens_left) > tokens_left:
             return plain
         row, of_token, found, trie = self._walked(at, tokens_left - 1, tokens_left + tokens_left // 2 + 3)
@@ -173,11 +174,15 @@ class TokenBudget:
         """Tokens of a plan that completes the text, EOS not counted; INFINITE if none is found.
 
         limit: search for a plan of so many tokens if the first one at hand takes more."""
-        self._left_to_try = 8 * MAX_STATES
-        needed = self._needed(at, 0 if limit is None else limit)
-        if limit is not None and needed > limit > at.searched:
-            at.searched = limit
-            self._search(at, limit)
+        self._left_to_try, self._left_to_explore = 8 * MAX_STATES, MAX_NODES
+        try:
+            needed = self._needed(at, 0 if limit is None else limit)
+            if limit is not None and needed > limit > at.searched:
+                at.searched = limit
+                self._search(at, limit)
+        except GrammarTooComplex:
+            if at.needed == INFINITE:
+                raise
         return at.needed
 
     def _needed(self, at: Configuration, enough: int) -> int:
@@ -186,15 +191,21 @@ class TokenBudget:
             at.needed = INFINITE
             if at.accepting:
                 at.needed, at.plan, at.effort = 0, (), 2
-        if at.needed > enough and at.effort < 1:
+        if at.effort == 2 or at.needed <= enough:
+            return at.needed
+        items: list[list[int]] = at.items.tolist()
+        if len(items) > 1:
+            costs = [self._automaton.cost(at.items[i : i + 1]) for i in range(len(items))]
+            items = [items[i] for i in sorted(range(len(items)), key=costs.__getitem__)]
+        if at.effort == 0:
             at.effort = 1
-            for item in self._nearest(at):
+            for item in items:
                 self._try(at, self._automaton.shortest_text(item[0], item[1]))
-        if at.needed > enough and at.effort < 2:
+        if at.needed > enough:
             at.effort = 2
-            for item in self._nearest(at):
+            for item in items:
                 self._try(at, self._text_of_few_tokens(item[0], item[1]))
-            if at.needed == INFINITE and self._automaton.rules.has_distinct and not self._searching:
+            if at.needed == INFINITE and self._automaton.rules.has_distinct:
                 self._search(at, MANY)
         return at.needed
 
@@ -217,14 +228,6 @@ class TokenBudget:
         assert after is not None, "a plan does not begin with an allowed token"
         if not 0 <= after.needed < at.needed:
             after.needed, after.plan = at.needed - 1, at.plan[1:]
-
-    def _nearest(self, at: Configuration) -> list[list[int]]:
-        """The items that take the fewest bytes to complete."""
-        items: list[list[int]] = at.items.tolist()
-        if len(items) > ITEMS:
-            costs = [self._automaton.cost(at.items[i : i + 1]) for i in range(len(items))]
-            items = [items[i] for i in sorted(range(len(items)), key=costs.__getitem__)[:ITEMS]]
-        return items
 
     def _text_of_few_tokens(self, state: int, frame: int) -> bytes:
         parts, frames = [self._state_text(state)], self._automaton.memory.frames
@@ -256,31 +259,34 @@ class TokenBudget:
     def _node_spelling(self, node: int) -> Spelling:
         """A text of a node of few tokens: at each edge, the one that takes the fewest among those of few bytes."""
         known = self._of_node.get(node)
-        if known is None:
-            left = MAX_NODES
-            waiting = [node]
-            while waiting:
-                at = waiting[-1]
-                if at in self._of_node:
-                    waiting.pop()
-                    continue
-                edges = self._near_edges(at, NEAR_EDGES if left > 0 else 1)
-                left -= 1
-                lacking = [
-                    part
-                    for edge in edges
-                    for part in self._parts(edge)
-                    if part not in self._of_node and part not in (at, *waiting)
-                ]
-                if lacking and len(waiting) < 10_000:
-                    waiting += lacking
-                    continue
-                waiting.pop()
-                self._of_node[at] = self._best(at, edges)
-            known = self._of_node[node]
-        return known
+        if known is not None:
+            return known
+        waiting, on_the_way = [node], {node}
+        while waiting:
+            at = waiting[-1]
+            if self._automaton.rules.shortest[at] > LONGEST_CHOSEN:
+                self._of_node[waiting.pop()] = self._shortest_spelling(at)
+                continue
+            if self._left_to_explore <= 0:
+                return self._shortest_spelling(node)
+            self._left_to_explore -= 1
+            edges = self._near_edges(at)
+            parts = [part for edge in edges for part in self._parts(edge)]
+            lacking = [part for part in parts if part not in self._of_node and part not in on_the_way]
+            if lacking:
+                waiting.append(lacking[0])
+                on_the_way.add(lacking[0])
+                continue
+            on_the_way.discard(waiting.pop())
+            self._of_node[at] = self._best(at, edges)
+        return self._of_node[node]
 
-    def _near_edges(self, node: int, most: int) -> list[Edge]:
+    def _shortest_spelling(self, node: int) -> Spelling:
+        """The shortest text.  How many `distinct` nodes it has is not known but for some more than there can be."""
+        text, rules = self._automaton.node_text(node), self._automaton.rules
+        return Spelling(text, self._fewest(text), len(text) // 2 if rules.is_crowded else 0)
+
+    def _near_edges(self, node: int) -> list[Edge]:
         """The edges by which a text is shortest, or hardly longer; none where it is empty."""
         rules, shortest = self._automaton.rules, self._automaton.rules.shortest
         if shortest[node] == 0:
@@ -290,7 +296,7 @@ class TokenBudget:
             key=lambda edge: shortest[edge[1]] + shortest[edge[2]],
         )
         longest = shortest[edges[0][1]] + shortest[edges[0][2]] + NEAR_BYTES
-        return [edge for edge in edges[:most] if shortest[edge[1]] + shortest[edge[2]] <= longest]
+        return [edge for edge in edges[:NEAR_EDGES] if shortest[edge[1]] + shortest[edge[2]] <= longest]
 
     def _parts(self, edge: Edge) -> tuple[int, ...]:
         op, target, then = edge
@@ -318,18 +324,13 @@ class TokenBudget:
                 continue  # a text that begins anew is longer
             text = first.text + rest.text
             distinct = first.distinct + rest.distinct + (op == DISTINCT)
-            tokens = (
-                self._fewest(text) if len(text) <= LONGEST_TRIED else min(MANY, first.tokens + rest.tokens + len(text))
-            )
+            tokens = self._fewest(text)
             if best is None or (tokens + APART * distinct, len(text)) < (
                 best.tokens + APART * best.distinct,
                 len(best.text),
             ):
                 best = Spelling(text, tokens, distinct)
-        if best is None or best.tokens >= MANY:
-            text = self._automaton.node_text(node)
-            best = Spelling(text, self._fewest(text), 0)
-        return best
+        return self._shortest_spelling(node) if best is None or best.tokens >= MANY else best
 
     def _state_text(self, state: int) -> bytes:
         """What completes a terminal from a state in few tokens."""
