@@ -114,7 +114,7 @@ def explain_token(grammar: Grammar, at: Configuration | None, token_id: int, tok
         if not int(row[token_id // 32]) >> token_id % 32 & 1:
             after = grammar._automaton.advance(at, text)
             assert after is not None
-            needed = grammar._masks.tokens_needed(after)
+            needed = grammar._within.tokens_needed(after)
             left = f"{needed} more tokens are needed after it, and {tokens_left - 1} are left"
             reason = f"{shown_text(text)} fits, but not in time: {left}"
             return Explanation(token_id, text, False, reason, len(text))
@@ -135,9 +135,12 @@ def explain_text(grammar: Grammar, at: Configuration, text: bytes, token_id: int
         return Explanation(token_id, text, True, f"{shown} fits; {ending}", fitting)
     if not text:
         return Explanation(token_id, text, False, "a token without bytes is never allowed")
-    failing = shown_set(frozenset(text[fitting : fitting + 1]))[0]
-    before = f"after {shown_text(text[:fitting])} " if fitting else ""
-    reason = f"{shown} does not fit: {before}byte {fitting + 1} of {len(text)}, {failing}, cannot come"
+    if len(text) == 1:
+        reason = f"{shown} cannot come"
+    else:
+        behind = f" after {shown_text(text[:fitting])}" if fitting else ""
+        failing = shown_text(text[fitting : fitting + 1])
+        reason = f"{shown} does not fit: byte {fitting + 1} of {len(text)}, {failing}, cannot come{behind}"
     return _stopped(grammar, here, token_id, text, reason, fitting)
 
 

@@ -48,9 +48,13 @@ def places_of(grammar: Grammar, here: Configuration, members: frozenset[int]) ->
     """Of each way in which the output may go on, the innermost place that is known."""
     looker = _Looker(grammar)
     found: dict[Place, None] = {}
-    for state, frame, _ in here.items.tolist():
-        if state < 0 and grammar._automaton.literal_from(state)[0] not in members:
-            continue
+    items = [
+        (state, frame)
+        for state, frame, _ in here.items.tolist()
+        if state > 0 or grammar._automaton.literal_from(state)[0] in members
+    ]
+    telling = [item for item in items if item[0] > 0 or not grammar._automaton.literal_from(item[0]).isspace()]
+    for state, frame in telling or items:
         found.update(dict.fromkeys(looker.of_item(state, frame)))
         if len(found) >= MOST_PLACES:
             break

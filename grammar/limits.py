@@ -12,8 +12,8 @@ from .errors import CompilationCancelled, GrammarTooComplex
 
 COMPILE_STEPS, COMPILE_SECONDS = 1_000_000, 0.8
 CALL_STEPS, CALL_SECONDS = 500_000, 0.5  # of one call of a matcher, say for the states that a token mask explores
-CALL_FUEL = 5_000_000  # items, nodes and bytes that the loops of one call may look at: some tenths of a second
-MAX_BYTES = 96 * 2**20  # of one automaton's memory
+CALL_FUEL = 4_000_000  # items, nodes and bytes that the loops of one call may look at: some tenths of a second
+MAX_BYTES = 64 * 2**20  # of one automaton's memory
 MAX_CONFIGURATIONS = 50_000  # of one grammar, before it forgets them and finds them again
 MASK_BYTES = 64 * 2**20  # masks that one grammar keeps; the least recently used go first
 CACHE_BYTES = 512 * 2**20  # grammars that one compiler keeps; the least recently used go first

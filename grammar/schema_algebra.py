@@ -257,7 +257,7 @@ class Algebra:
     def _finished(self, shapes: list[Shape], at: Located, kind: str) -> Shapes:
         """With unevaluatedProperties or unevaluatedItems, which look at what all other keywords have evaluated."""
         keyword = "unevaluatedProperties" if kind == "object" else "unevaluatedItems" if kind == "array" else ""
-        if keyword not in at.schema:
+        if not keyword or keyword not in at.schema:
             return shapes
         others = self._document.conjunction(at, at.schema[keyword], keyword)
         result = []

@@ -9,6 +9,7 @@ import numpy as np
 from ..jit import jit
 from .memory import (
     FRAMES,
+    FUEL,
     NEED,
     NEED_FRAMES,
     NEED_SEEN,
@@ -23,6 +24,7 @@ from .memory import (
     frame_cost_of,
     frame_depth_of,
     frame_table_of,
+    frame_tokens_of,
     frames_of,
     node_cost_of,
     seen_of,
@@ -86,12 +88,14 @@ def push_frame(m: Int64, node: int, below: int, kind: int, extra: int) -> int:
         counts_of(m)[NEED] = NEED_FRAMES
         return -1
     counts_of(m)[FRAMES] = frame + 1
+    counts_of(m)[FUEL] -= 1
     frames_of(m)[frame, 0] = node
     frames_of(m)[frame, 1] = below
     frames_of(m)[frame, 2] = kind
     frames_of(m)[frame, 3] = extra
     frame_depth_of(m)[frame] = frame_depth_of(m)[below] + 1
     frame_cost_of(m)[frame] = frame_cost_of(m)[below] + node_cost_of(m)[node]
+    frame_tokens_of(m)[frame] = 0
     frame_table_of(m)[at] = frame
     return int(frame)
 

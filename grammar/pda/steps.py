@@ -54,6 +54,8 @@ from .memory import (
     work_of,
 )
 
+CHEAP = 3  # to move so many items, as a power of two, is the work that one node to close is
+
 
 @jit("int64(int64[::1], int64, int64)")
 def end_distinct(m: Int64, frame: int, text: int) -> int:
@@ -202,7 +204,7 @@ def step(m: Int64, begin: int, end: int, byte: int) -> int:
         return -1
     if several:
         next_stamp(m)
-    counts_of(m)[FUEL] -= end - begin
+    counts_of(m)[FUEL] -= 1 + ((end - begin) >> CHEAP)
     if counts_of(m)[FUEL] < 0:
         counts_of(m)[NEED] = NEED_FUEL
         return -1

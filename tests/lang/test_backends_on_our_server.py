@@ -47,7 +47,15 @@ def test_sglangs_native_api_gives_what_the_engine_gives(url: str, engine: ft.Eng
     endpoint.close()
 
 
-@pytest.mark.parametrize("constraint", [{"regex": "[0-9]{3}"}, {"json_schema": {"type": "boolean"}}])
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"regex": "[0-9]{3}"},
+        {"json_schema": {"type": "boolean"}},
+        {"ebnf": 'start: "1" | start "0"'},
+        {"structural_tag": {"format": {"type": "regex", "pattern": "[0-9]{3}"}}},
+    ],
+)
 def test_constraints_pass_through_sglangs_api(url: str, constraint: dict[str, Any]) -> None:
     @ft.function
     def program(s: ft.ProgramState) -> None:

@@ -171,6 +171,24 @@ async def test_json_object_and_regex_are_kept(server: Served) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", date["choices"][0]["message"]["content"])
 
 
+async def test_grammars_and_structural_tags_are_kept(server: Served) -> None:
+    city = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"],
+            "additionalProperties": False}  # fmt: skip
+    tag = {"begin": "<call>", "content": {"type": "json_schema", "json_schema": city}, "end": "</call>"}
+    question = {"messages": [{"role": "user", "content": "Describe a cat."}], "max_tokens": 40, "temperature": 1.5}
+    async with api(server) as client:
+        _, gbnf = await client.post("/v1/chat/completions", {**question, "ebnf": 'root ::= ("yes" | "no") "!"{2,4}'})
+        _, lark = await client.post("/v1/chat/completions", {**question, "guided_grammar": 'start: start "b" | "a"'})
+        format = {"type": "structural_tag", "format": {"type": "tag", **tag}}
+        _, call = await client.post("/v1/chat/completions", {**question, "response_format": format})
+    gbnf, lark, call = (answer["choices"][0]["message"]["content"] for answer in (gbnf, lark, call))
+    assert re.fullmatch("(yes|no)!{2,4}", gbnf)
+    assert re.fullmatch("ab*", lark)
+    assert call.startswith("<call>")
+    assert call.endswith("</call>")
+    assert list(json.loads(call.removeprefix("<call>").removesuffix("</call>"))) == ["city"]
+
+
 async def test_logit_bias_chooses_among_tokens(server: Served) -> None:
     """As the benchmark harness puts a choice."""
     async with api(server) as client:
@@ -258,7 +276,7 @@ BAD: list[tuple[str, Any, int, str]] = [
             "messages": [{"role": "user", "content": "x"}],
             "response_format": {
                 "type": "json_schema",
-                "json_schema": {"schema": {"type": "array", "uniqueItems": True}},
+                "json_schema": {"schema": {"type": "array", "minItems": "two"}},
             },
         },
         400,
@@ -269,6 +287,13 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/generate", {"text": "x", "sampling_params": {"heat": 1}}, 400, "heat"),
     ("/generate", {"text": "x", "sampling_params": {"json_schema": "{"}}, 400, "json_schema"),
     ("/generate", {"text": "x", "sampling_params": {"regex": "["}}, 400, "regex"),
+    ("/generate", {"text": "x", "sampling_params": {"ebnf": "root ::= missing"}}, 400, "ebnf"),
+    (
+        "/generate",
+        {"text": "x", "sampling_params": {"structural_tag": {"format": {"type": "x"}}}},
+        400,
+        "structural_tag",
+    ),
     ("/generate", {"text": ["x", "word " * 9000]}, 400, "text"),
 ]
 

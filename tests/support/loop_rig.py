@@ -14,7 +14,7 @@ from forktree.grammar import Matcher
 from forktree.runtime.config import EngineConfig
 from forktree.runtime.engine.jump_forward import JumpForward
 from forktree.runtime.engine.loop import EngineLoop, Served
-from forktree.runtime.engine.messages import EngineMessage, Output, Scores, Timing
+from forktree.runtime.engine.messages import EngineMessage, Failed, Output, Scores, Timing
 from forktree.runtime.engine.output import OutputStream
 from forktree.runtime.engine.scoring import Scoring
 from forktree.runtime.engine.token_trie import TokenTrie
@@ -48,6 +48,7 @@ class Rig:
             self.scheduler, self.executor, self._receive, mask_words=mask_words, jump_forward=jump_forward
         )
         self._finished: dict[int, Output] = {}
+        self._failed: set[int] = set()
         self.prompts: dict[int, list[int]] = {}
         self.aborted: set[int] = set()
         internal_ids = count(-1, -1)
@@ -95,11 +96,13 @@ class Rig:
 
     def _receive(self, news: list[EngineMessage]) -> None:
         self.news += news
+        self._failed.update(m.request_id for m in news if isinstance(m, Failed) and m.request_id in self.prompts)
         self._finished.update((m.request_id, m) for m in news if isinstance(m, Output) and m.finish_reason is not None)
 
     @property
     def num_unfinished(self) -> int:
-        return len(self.prompts) - len(self.finished()) + len(self.calls) - len(self.scores)
+        num_ended = len(self.finished()) + len(self._failed) + len(self.scores)
+        return len(self.prompts) + len(self.calls) - num_ended
 
     def finished(self) -> dict[int, Output]:
         return self._finished

@@ -41,7 +41,7 @@ def test_each_field_is_a_constraint(fields: dict[str, str], constraint: Constrai
 
 
 def compiled(fields: dict[str, object], *, room: int = 1000) -> object:
-    constraints = Constraints(TOKENIZER, (TOKENIZER.end,))
+    constraints = Constraints(TOKENIZER, (TOKENIZER.end,), "forktree")
     try:
         return asyncio.run(constraints.compile(SamplingParams(**fields), room=room))  # type: ignore[arg-type]
     finally:
@@ -96,7 +96,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def test_a_constraint_that_takes_long_holds_up_no_other(slow: threading.Event) -> None:
     async def main() -> None:
-        constraints = Constraints(TOKENIZER, (TOKENIZER.end,))
+        constraints = Constraints(TOKENIZER, (TOKENIZER.end,), "forktree")
         long = asyncio.create_task(constraints.compile(SamplingParams(regex="slow"), room=99))
         await asyncio.wait_for(constraints.compile(SamplingParams(regex="quick"), room=99), 10)
         assert not long.done()
@@ -111,7 +111,7 @@ def test_a_constraint_that_nobody_waits_for_any_more_is_not_compiled(slow: threa
     prepared: list[str] = []
 
     async def main() -> None:
-        constraints = Constraints(TOKENIZER, (TOKENIZER.end,))
+        constraints = Constraints(TOKENIZER, (TOKENIZER.end,), "forktree")
         busy = [
             asyncio.create_task(constraints.compile(SamplingParams(regex=f"slow{i}"), room=99))
             for i in range(NUM_WORKERS)

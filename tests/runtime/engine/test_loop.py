@@ -13,7 +13,7 @@ from forktree.grammar import Compiler, Constraint, GrammarTooComplex, Vocabulary
 from forktree.runtime.engine.loop import Served
 from forktree.runtime.engine.messages import Failed
 from forktree.runtime.engine.output import OutputStream
-from forktree.runtime.request import Request
+from forktree.runtime.request import IntArray, Request
 from forktree.runtime.sampling_params import SamplingParams
 from tests.support.checked_scheduler import check_pages
 from tests.support.loop_rig import NEVER, Rig, both_loops, rig
@@ -131,9 +131,13 @@ class Stubborn:
     def __init__(self, *, at_mask: bool) -> None:
         self._at_mask = at_mask
 
-    def fill_mask(self, row: object, tokens_left: int | None = None) -> bool:
+    def mask(self, tokens_left: int | None = None) -> IntArray:
         if self._at_mask:
             raise GrammarTooComplex("too many states", place="the test")
+        return self.grammar.everything
+
+    def fill_mask(self, row: object, tokens_left: int | None = None) -> bool:
+        self.mask(tokens_left)
         return False
 
     def advance(self, token_id: int) -> None:
