@@ -26,7 +26,13 @@ class State(NamedTuple):
     used: int = 0
 
 
-Last = tuple[State, int]  # the state before an item, and the item's bytes
+class ValuesLeft(NamedTuple):
+    """sizes: bytes of unused values cheaper than any other item, the cheapest first;  sums: of the first n of them;
+    infinite: bytes of the cheapest other item"""
+
+    sizes: list[int]
+    sums: list[int]
+    infinite: int
 
 
 class ArrayPlan:
@@ -59,7 +65,6 @@ class ArrayPlan:
         self._values: dict[bytes, int] = {}  # text -> its bit, of the values that can be used up
         self._needs: dict[Style, dict[tuple[int, tuple[int, ...]], int]] = {}
         self._unique_needs: dict[tuple[Style, int, int], int] = {}
-        self._cheapest_of: dict[tuple[int, Style, int], tuple[list[int], list[int]]] = {}
         if self.unique:
             writer.check_comparable({limits.item(i) for i in range(min(len(prefix) + 1, most))}, limits.unique)
         self.start = State(0, (0,) * len(limits.claims))
@@ -116,7 +121,8 @@ class ArrayPlan:
     def _needed_with_more(self, state: State, inner: Style) -> int:
         """Of one item and of all (with commas) that must follow it."""
         if self.unique:
-            return min((size + self._needed_unique(after, inner, (state, size))
+            values = self._values_left(state, inner)
+            return min((size + self._needed_unique(after, inner, values, size)
                         for size, after in self._unique_sizes(state, inner)), default=INFINITE)  # fmt: skip
         position = self._next(state.position)
         return min(
@@ -127,9 +133,9 @@ class ArrayPlan:
             default=INFINITE,
         )
 
-    def _tail_size(self, state: State, inner: Style, last: Last | None = None) -> int:
+    def _tail_size(self, state: State, inner: Style, values: ValuesLeft | None = None, size: int = 0) -> int:
         if self.unique:
-            needed = self._needed_unique(state, inner, last)
+            needed = self._needed_unique(state, inner, values, size)
         else:
             needed = self._needed(state.position, state.counts, inner)
         if needed >= INFINITE:
@@ -194,40 +200,36 @@ class ArrayPlan:
     def _bit(self, text: bytes) -> int:
         return self._values.setdefault(text, len(self._values))
 
-    def _cheapest(self, used: int, inner: Style, below: int) -> tuple[list[int], list[int]]:
-        """Bytes of the values after the prefix that are not used, the cheapest first, and sums of the first n."""
-        known = self._cheapest_of.get((used, inner, below))
-        if known is None:
-            self._rules.expressions.budget.tick()
-            finite, _ = self._writer.divided(self.limits.rest, inner)
-            left = (size for text, size in finite.items() if not used >> self._bit(text) & 1)
-            sizes = sorted(size for size in left if size < below)
-            known = sizes, [0, *accumulate(sizes)]
-            self._cheapest_of = {(used, inner, below): known}  # asked for once per value that may come next
-        return known
+    def _values_left(self, state: State, inner: Style) -> ValuesLeft | None:
+        """Of a state after the prefix."""
+        if state.position < len(self.limits.prefix):
+            return None
+        self._rules.expressions.budget.tick()
+        finite, infinite = self._writer.divided(self.limits.rest, inner)
+        left = (size for text, size in finite.items() if not state.used >> self._bit(text) & 1)
+        sizes = sorted(size for size in left if size < infinite)
+        return ValuesLeft(sizes, [0, *accumulate(sizes)], min(infinite, INFINITE))
 
-    def _needed_unique(self, state: State, inner: Style, last: Last | None = None) -> int:
-        """Bytes of the items, each behind a comma, that must follow.   last: what led to this state, to save time"""
+    def _needed_unique(self, state: State, inner: Style, values: ValuesLeft | None = None, size: int = INFINITE) -> int:
+        """Bytes of the items, each behind a comma, that must follow.
+
+        values, size: those left before the last item, and the last item's bytes; they save time"""
         position, least = state.position, self.limits.least
         if position >= least:
             return 0
         comma = self._rules.shortest[self._writer.layout.comma(inner)]
         if position >= len(self.limits.prefix):
-            _, infinite = self._writer.divided(self.limits.rest, inner)
+            if values is None:
+                values, size = self._values_left(state, inner), INFINITE
+            assert values is not None
             count = least - position
-            if last is not None and last[0].position >= len(self.limits.prefix) and last[0].used != state.used:
-                before, size = last
-                sizes, sums = self._cheapest(before.used, inner, infinite)
-                among = bisect_left(sizes, size) < min(count, len(sizes))  # the value used is one of the cheapest
-                end = min(count + among, len(sizes))
-                cheap, cost = end - among, sums[end] - size * among
-            else:
-                sizes, sums = self._cheapest(state.used, inner, infinite)
-                cheap = min(count, len(sizes))
-                cost = sums[cheap]
-            if cheap < count and infinite >= INFINITE:
+            # The last item was one of the values, and those that must follow are the cheapest others.
+            among = bisect_left(values.sizes, size) < min(count, len(values.sizes))
+            end = min(count + among, len(values.sizes))
+            others = count - (end - among)
+            if others and values.infinite >= INFINITE:
                 return INFINITE
-            return min(INFINITE, count * comma + cost + (count - cheap) * min(infinite, INFINITE))
+            return min(INFINITE, count * comma + values.sums[end] - size * among + others * values.infinite)
         key = (inner, position, state.used)
         known = self._unique_needs.get(key)
         if known is None:
@@ -248,7 +250,7 @@ class ArrayPlan:
         node = rules.sequence(rules.literal(b"["), rules.choice((some, empty)))
         return rules.scope(node) if self.unique else node
 
-    def _tail(self, state: State, inner: Style, last: Last | None = None) -> int:
+    def _tail(self, state: State, inner: Style, values: ValuesLeft | None = None, size: int = 0) -> int:
         """What follows an item."""
 
         def build() -> int:
@@ -256,7 +258,7 @@ class ArrayPlan:
             close = rules.sequence(layout.last(inner), rules.literal(b"]")) if self._may_close(state) else NEVER
             return rules.choice((close, rules.sequence(layout.comma(inner), self._items(state, inner))))
 
-        return self._rules.rule(("items", self, inner, state), build, self._tail_size(state, inner, last))
+        return self._rules.rule(("items", self, inner, state), build, self._tail_size(state, inner, values, size))
 
     def _items(self, state: State, inner: Style) -> int:
         """One item at least, and what follows it."""
@@ -267,12 +269,12 @@ class ArrayPlan:
         if self.unique:
             conjunction = self.limits.item(state.position)
             finite, infinite = writer.divided(conjunction, inner)
-            position = self._next(state.position)
+            position, values = self._next(state.position), self._values_left(state, inner)
             for text, size in finite.items():
                 if not state.used >> self._bit(text) & 1:
                     after = State(position, (), state.used | 1 << self._bit(text))
                     value = rules.distinct(writer.value_node(text, inner))
-                    options.append(rules.sequence(value, self._tail(after, inner, (state, size))))
+                    options.append(rules.sequence(value, self._tail(after, inner, values, size)))
             if infinite < INFINITE:
                 value = rules.distinct(writer.infinite_part(conjunction, inner))
                 options.append(rules.sequence(value, self._tail(State(position, (), state.used), inner)))
