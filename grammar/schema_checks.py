@@ -31,6 +31,7 @@ class Checks:
         self._writer, self._document = writer, document
         self._notes = writer.rules.notes
         self._same_place: dict[Located, list[Located]] = {}
+        self._ask_for_shapes: list[Located] = []  # looked at when all schemas are known to be well-formed
 
     def run(self, root: Located) -> None:
         waiting, seen = [root], {root}
@@ -43,6 +44,8 @@ class Checks:
                     seen.add(child)
                     waiting.append(child)
         self._look_for_circles()
+        for at in self._ask_for_shapes:
+            self._unique(at)
 
     def _schema(self, at: Located) -> list[Located]:
         """Checks one schema; those that stand in it or that it refers to."""
@@ -76,7 +79,7 @@ class Checks:
         if "format" in schema:
             self._format(schema["format"], at.pointer)
         if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(schema):
-            self._unique(at)
+            self._ask_for_shapes.append(at)
         return [child for child in found if isinstance(child.schema, dict)]
 
     def _note(self, pointer: str, keyword: str, message: str) -> None:
