@@ -7,6 +7,7 @@ stays an unread conjunction, so recursive documents are no problem, and nothing 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
@@ -47,7 +48,7 @@ MAX_DISJOINT_DEPTH = 3  # levels of members in which alternatives are told apart
 ANYTHING = {kind: Shape(TOP[kind]) for kind in KINDS}
 Shapes = Sequence[Shape]
 _ANYTHINGS = tuple(ANYTHING.values())
-_Tags = dict[str, frozenset[Any]]  # required property -> keys of the values it may have
+_Tags = dict[str, dict[Any, Any]]  # required property -> the values it may have, by key
 _REFERENCES = frozenset(("$ref", "$dynamicRef", "$recursiveRef"))
 _COMBINING = _REFERENCES | frozenset((
     "allOf", "anyOf", "oneOf", "not", "if", "properties", "propertyNames", "dependentRequired", "dependentSchemas",
@@ -328,19 +329,51 @@ class Algebra:
         for i, option in enumerate(options):
             if not groups[i]:
                 continue
-            mine = self._product(shapes, option, at)
-            for j, group in enumerate(groups):
-                if i != j and self._may_meet(groups[i], tags[i], group, tags[j], kind):
-                    mine = self._product(mine, self._expand(members[j].negation(), kind), at)
-            result += mine
+            others = [
+                (members[j], _common_tags(tags[j]))
+                for j, group in enumerate(groups)
+                if i != j and self._may_meet(groups[i], tags[i], group, tags[j], kind)
+            ]
+            result += self._outside_members(self._product(shapes, option, at), others, at, kind)
             self._bounded(result, at)
         return self._bounded(result, at)
+
+    def _outside_members(
+        self, shapes: list[Shape], members: list[tuple[Located, _Tags]], at: Located, kind: str
+    ) -> list[Shape]:
+        """`shapes` outside of all members; where a property tells members apart, value by value of it."""
+        counts = Counter(name for _, tags in members for name in tags)
+        name, count = counts.most_common(1)[0] if counts else ("", 0)
+        if count < 2:
+            for member, _ in members:
+                shapes = self._product(shapes, self._expand(member.negation(), kind), at)
+            return shapes
+        values = {key: value for _, tags in members for key, value in tags.get(name, {}).items()}
+        listed = self._document.made({"enum": list(values.values())}, at)
+        untagged = [(member, tags) for member, tags in members if name not in tags]
+        result: list[Shape] = []
+        other = Shape(ObjectLimits(((name, Named((listed.negation(),))),)))  # or the property is not there
+        result += self._outside_members(self._product(shapes, [other], at), untagged, at, kind)
+        for key, value in values.items():
+            one = Named((self._document.made({"const": value}, at),))
+            with_it = self._product(shapes, [Shape(ObjectLimits(((name, one),), (name,)))], at)
+            with_it = [shape for shape in with_it if not self._evidently_empty(shape, kind, MAX_DISJOINT_DEPTH)]
+            left = [
+                (member, {other: found for other, found in tags.items() if other != name})
+                for member, tags in members
+                if name not in tags or key in tags[name]
+            ]
+            if with_it:
+                found = self._outside_members(with_it, left, at, kind)
+                result += [shape for shape in found if not self._evidently_empty(shape, kind, MAX_DISJOINT_DEPTH)]
+            self._bounded(result, at)
+        return result
 
     def _may_meet(self, a: Shapes, a_tags: list[_Tags], b: Shapes, b_tags: list[_Tags], kind: str) -> bool:
         for x, x_tags in zip(a, a_tags, strict=True):
             for y, y_tags in zip(b, b_tags, strict=True):
                 self._budget.tick()
-                if any(name in y_tags and not values & y_tags[name] for name, values in x_tags.items()):
+                if any(name in y_tags and values.keys().isdisjoint(y_tags[name]) for name, values in x_tags.items()):
                     continue
                 if not self.disjoint(x, y, kind):
                     return True
@@ -356,7 +389,7 @@ class Algebra:
                     if isinstance(at.schema, dict) and not at.negated and "$ref" not in at.schema:
                         constants = constants_by_kind(at.schema)
                         if constants is not None:
-                            tags[name] = frozenset(value_key(v) for values in constants.values() for v in values)
+                            tags[name] = {value_key(v): v for values in constants.values() for v in values}
         return tags
 
     def disjoint(self, a: Shape, b: Shape, kind: str, depth: int = MAX_DISJOINT_DEPTH) -> bool:
@@ -447,9 +480,8 @@ class Algebra:
             members = [document.child(at, m, keyword, str(i)) for i, m in enumerate(value)]
             if keyword == "allOf":
                 return [shape for m in members for shape in self._expand(m.negation(), kind)]
-            none: list[Shape] = [ANYTHING[kind]]
-            for member in members:
-                none = self._product(none, self._expand(member.negation(), kind), at)
+            tagged = [(m, _common_tags([self._tags(shape, kind) for shape in self._expand(m, kind)])) for m in members]
+            none = self._outside_members([ANYTHING[kind]], tagged, at, kind)
             if keyword == "oneOf":
                 for a, b in combinations(members, 2):
                     both = self._product(self._expand(a, kind), self._expand(b, kind), at)
@@ -549,6 +581,12 @@ class Algebra:
             and self.admits(shape, value)
             for shape in self.shapes(conjunction, kind)
         )
+
+
+def _common_tags(tags: list[_Tags]) -> _Tags:
+    """What all alternatives have, with the values of any."""
+    common = set.intersection(*map(set, tags)) if tags else set()
+    return {name: {key: value for each in tags for key, value in each[name].items()} for name in common}
 
 
 class _EndlessReference(SchemaError):
