@@ -21,6 +21,7 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _SAME_PLACE = frozenset((*_REFERENCES, "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas",
                          "dependencies"))  # fmt: skip
 _ASKS_FOR_SHAPES = frozenset(("uniqueItems", "not", "if", "oneOf"))  # where uniqueItems may have to be refused
+_MULTIPLIES = frozenset(("oneOf", "not", "if", "dependencies", "dependentRequired", "dependentSchemas"))
 MAX_FAULT_DEPTH = 30  # levels of required values looked into for the one that cannot be
 
 
@@ -77,6 +78,9 @@ class Checks:
             self._format(schema["format"], at.pointer)
         if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(schema):
             self._unique(at)
+        if not _MULTIPLIES.isdisjoint(schema):
+            for kind in self._writer.algebra.kinds((at,)):
+                self._writer.algebra.shapes((at,), kind)
         return [child for child in found if isinstance(child.schema, dict)]
 
     def _note(self, pointer: str, keyword: str, message: str) -> None:
