@@ -424,8 +424,8 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"type": "number", "multipleOf": 10**18 + 3}, "#", "multipleOf"), ({"type": "object", "minProperties": 3,
     "additionalProperties": False}, "#", ""),
     (False, "#", ""), ({"enum": [1], "type": "string"}, "#", ""), ({"allOf": [{"type": "string"}, {"type": "null"}]},
-    "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#/properties/a", ""), ({"type": "object",
-    "required": ["c"], "additionalProperties": False}, "#", ""),
+    "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#/properties/a", ""),
+    ({"type": "object", "required": ["c"], "additionalProperties": False}, "#", ""),
     ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "#", ""), ({"type": "string",
     "pattern": "^(abc)*$", "minLength": 4, "maxLength": 5}, "#", ""),
 ]  # fmt: skip
