@@ -98,7 +98,7 @@ class ObjectPlan:
         if mode == "required-first":
             names = dict.fromkeys(sorted(names, key=lambda name: name not in required))
         for name in names:
-            conjunction = algebra.value_of(limits, named, name)
+            conjunction = algebra.judge.value_of(limits, named, name)
             if is_false(conjunction):
                 self.is_void = self.is_void or name in required
                 continue

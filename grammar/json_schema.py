@@ -391,7 +391,7 @@ class SchemaWriter:
 
     def _check_order(self, plans: list[ObjectPlan], pointer: str) -> None:
         for a, b in combinations(plans, 2):
-            if self.algebra.disjoint(Shape(a.limits), Shape(b.limits), "object"):
+            if self.algebra.judge.disjoint(Shape(a.limits), Shape(b.limits), "object"):
                 continue
             common = [name for name in a.names if name in b.names]
             if a.free or b.free or common != [name for name in b.names if name in a.names]:

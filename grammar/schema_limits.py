@@ -28,6 +28,7 @@ from .schema_shapes import (
     Named,
     ObjectLimits,
     PlainLimits,
+    Shape,
     StringLimits,
     kind_of,
     value_key,
@@ -42,6 +43,8 @@ TOP: dict[str, Limits] = {
     "object": ObjectLimits(),
 }
 assert tuple(TOP) == KINDS
+ANYTHING = {kind: Shape(limits) for kind, limits in TOP.items()}
+ANYTHINGS = tuple(ANYTHING.values())
 
 
 def names_kind(types: Any, kind: str) -> bool:

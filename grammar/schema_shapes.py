@@ -5,10 +5,12 @@ allOf, not and their like (schema_algebra.py), texts (json_schema.py)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from .errors import SchemaError
 from .expressions import INFINITE
 
 if TYPE_CHECKING:
@@ -260,6 +262,13 @@ class Shape(NamedTuple):
         if other.evaluated is not UNSEEN:
             evaluated = other.evaluated if evaluated is UNSEEN else evaluated.joined(other.evaluated)
         return Shape(limits, values, evaluated)
+
+
+Shapes: TypeAlias = Sequence[Shape]
+
+
+class EndlessReference(SchemaError):
+    """A schema whose meaning is asked for while it is being worked out."""
 
 
 def is_void(limits: Limits) -> bool:
