@@ -4,7 +4,7 @@ nowhere or in circles, what cannot be enforced; notes on what is ignored or narr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import SchemaError
 from .expressions import INFINITE
@@ -76,6 +76,8 @@ class Checks:
             strings.is_empty(StringLimits(patterns=((pattern, f"{at.pointer}/patternProperties"),)))
         if "format" in schema:
             self._format(schema["format"], at.pointer)
+        if len(schema.get("properties", ())) > 1:
+            self._order(schema, at.pointer)
         if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(schema):
             self._unique(at)
         if not _MULTIPLIES.isdisjoint(schema):
@@ -91,6 +93,13 @@ class Checks:
             self._note(pointer, "format", f"{name} is an annotation here and not enforced")
         elif name not in FORMATS:
             self._note(pointer, "format", f"{name} is no format of the standard and not enforced")
+
+    def _order(self, schema: dict[str, Any], pointer: str) -> None:
+        order = self._writer.options.order
+        if order == "schema" or (order == "auto" and schema["properties"].keys() <= set(schema.get("required", ()))):
+            self._note(pointer, "properties", "come in the order of the schema; order='any' lets them come in any")
+        elif order == "required-first":
+            self._note(pointer, "properties", "come in the order of the schema, those required first")
 
     def _unique(self, at: Located) -> None:
         """Whatever uniqueItems or its negation asks for here and in negated members."""
