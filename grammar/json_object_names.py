@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .expressions import INFINITE
 from .rules import NEVER
 from .schema_shapes import Conjunction, ObjectLimits, StringLimits, is_false, is_void, meet
 
 if TYPE_CHECKING:
-    from .json_schema import SchemaWriter
+    from .json_schema import JsonOptions, SchemaWriter
 
 MAX_LISTED_NAMES = 64  # names of a pattern that are written one by one
 MAX_CLASSES = 64  # into which patterns may divide the names of one object
@@ -26,11 +27,25 @@ class Member(NamedTuple):
     number: int
 
 
+def order_of(limits: ObjectLimits, order: str) -> str:
+    """Of one object's properties: "auto" is decided."""
+    if order != "auto":
+        return order
+    return "schema" if {name for name, _ in limits.named} <= set(limits.required) else "any"
+
+
+def keeps_implied(limits: ObjectLimits, canonical: bool, options: JsonOptions) -> bool:
+    """Whether an object's plan keeps account of implied properties itself: where all come in any order, uncounted."""
+    counted = limits.least > len(limits.required) or limits.most < INFINITE
+    return not (canonical or limits.needs or counted) and order_of(limits, options.order) == "any"
+
+
 class ObjectNames:
     def __init__(self, limits: ObjectLimits, canonical: bool, writer: SchemaWriter, pointer: str) -> None:
         self._writer, self.limits, self.canonical, self.pointer = writer, limits, canonical, pointer
         self._rules = writer.rules
         self.loose: list[Member] = []
+        self.bits: dict[str, int] = {}  # of the loose ones
         self.free: list[Member] = []  # classes of names
         self.names: dict[str, Conjunction] = {}  # of the chains' members
         self.is_void = False
@@ -50,9 +65,9 @@ class ObjectNames:
         for rule in (*limits.rules, *limits.needs):
             for name in rule.keys.excluded:
                 names.setdefault(name)
-        mode = self._writer.options.order
-        if mode == "auto":
-            mode = "schema" if required.issuperset(named) else "any"
+        for name, others in limits.implied:
+            names.update(dict.fromkeys((name, *others)))
+        mode = order_of(limits, self._writer.options.order)
         if mode == "required-first":
             names = dict.fromkeys(sorted(names, key=lambda name: name not in required))
         for name in names:
@@ -74,9 +89,12 @@ class ObjectNames:
             if name not in need.keys.excluded and self._writer.algebra.matches_string(need.keys, name):
                 needs |= 1 << i
         member = Member(key, conjunction, required, needs, self._new_number())
-        (self._chains.setdefault(chain, []) if chain else self.loose).append(member)
         if chain:
+            self._chains.setdefault(chain, []).append(member)
             self.names[name] = conjunction
+        else:
+            self.bits[name] = 1 << len(self.loose)
+            self.loose.append(member)
 
     def _divide(self, names: frozenset[str]) -> None:
         """The names that are not given, in classes with one meaning each."""

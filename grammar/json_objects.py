@@ -44,6 +44,14 @@ class ObjectPlan(ObjectNames):
         self._costs: dict[Style, list[tuple[int, int]]] = {}
         self._required_loose = [i for i, m in enumerate(self.loose) if m.required]
         self._required_bits = sum(1 << i for i in self._required_loose)
+        # Of implied properties: what a bit demands; a bit of its own stands for what cannot be there.
+        impossible = 1 << len(self.loose)
+        self._implied = [
+            (self.bits[name], sum(self.bits.get(other, impossible) for other in dict.fromkeys(others)))
+            for name, others in limits.implied
+            if name in self.bits
+        ]
+        self._demands: dict[int, int] = {}
         members = [*self.loose, *(m for chain in self.chains for m in chain)]
         required = sum(m.required for m in members)
         self._least = limits.least if limits.least > required else 0
@@ -95,12 +103,47 @@ class ObjectPlan(ObjectNames):
                 conjunction = meet(conjunction, need.conjunction)
         return conjunction
 
+    def _demanded(self, seen: int) -> int:
+        """Bits of the unordered members that must be there where those seen are."""
+        if not self._implied:
+            return self._required_bits
+        known = self._demands.get(seen)
+        if known is None:
+            known, before = self._required_bits | seen, -1
+            while known != before:
+                before = known
+                for bit, bits in self._implied:
+                    known |= bits if known & bit else 0
+            self._demands[seen] = known
+        return known
+
+    def _owed_with_implied(self, state: State, inner: Style, least: int) -> tuple[int, int]:
+        """As `_owed`, where all members are unordered and their number does not matter otherwise."""
+        demanded = self._demanded(state.seen) & ~state.seen
+        if demanded or not least:
+            return demanded.bit_count(), self._cost_of(demanded, inner)
+        comma = self._rules.shortest[self._writer.layout.comma(inner)]
+        best = (self._cheapest_free(state, inner), 1)
+        for i in range(len(self.loose)):
+            if not state.seen >> i & 1:
+                added = self._demanded(state.seen | 1 << i) & ~state.seen
+                number = added.bit_count() - 1
+                best = min(best, (self._cost_of(added, inner) + number * comma, number + 1))
+        return best[1], min(INFINITE, best[0] - (best[1] - 1) * comma)
+
+    def _cost_of(self, bits: int, inner: Style) -> int:
+        if bits >> len(self.loose):
+            return INFINITE
+        return min(INFINITE, sum(self._cost(m, inner) for i, m in enumerate(self.loose) if bits >> i & 1))
+
     def _owed(self, state: State, inner: Style, least: int) -> tuple[int, int]:
         """(number, bytes) of the shortest members that can complete the object from here, `least` at least."""
         if state.owed:
             if state.owed & (state.owed - 1) == 0 and not self._least and self._most >= INFINITE and not self.canonical:
                 return self._owed_with_need(state, inner)
             return self._owed_with_needs(state, inner, least)
+        if self._implied:
+            return self._owed_with_implied(state, inner, least)
         suffixes = self._suffix_sums(inner)
         count = total = 0
         if suffixes is not None:
@@ -243,7 +286,7 @@ class ObjectPlan(ObjectNames):
     def _may_close(self, state: State) -> bool:
         if state.owed or state.number < self._least:
             return False
-        if self._required_bits & ~state.seen:
+        if self._demanded(state.seen) & ~state.seen:
             return False
         return self._past_required(state)
 
@@ -282,9 +325,17 @@ class ObjectPlan(ObjectNames):
                 yield from self._with(chain[at], chain[at].key, state, state._replace(positions=positions), inner)
                 if chain[at].required:
                     break
+        positions, seen, owed, number, full = state
+        if self._most < INFINITE or owed:
+            for i, member in enumerate(self.loose):
+                if not seen >> i & 1:
+                    yield from self._with(member, member.key, state, state._replace(seen=seen | 1 << i), inner)
+            return
+        number = min(number + 1, self._cap)
         for i, member in enumerate(self.loose):
-            if not state.seen >> i & 1:
-                yield from self._with(member, member.key, state, state._replace(seen=state.seen | 1 << i), inner)
+            if not seen >> i & 1:
+                later = State(positions, seen | 1 << i, owed, number, full)
+                yield from self._member(member, member.key, 0, later, inner)
 
     def _free_members(self, state: State, inner: Style) -> Iterator[int]:
         """Once the chains have come to their ends."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, NoReturn
 
 from .errors import GrammarTooComplex
@@ -29,14 +30,16 @@ from .json_keywords import refuse
 from .json_layout import Layout, Style, WhiteSpace
 from .json_lengths import Measure, Place
 from .json_numbers import NumberWriter
+from .json_object_names import keeps_implied
 from .json_objects import ObjectPlan
 from .json_spellings import spellings
 from .json_strings import StringWriter
 from .json_unique import UniqueItems
 from .rules import NEVER, Rules
-from .schema_algebra import Algebra
+from .schema_algebra import MAX_SHAPES, Algebra
 from .schema_checks import Checks, unsatisfiable
 from .schema_document import Document, check_nesting
+from .schema_limits import without_implied
 from .schema_plain import Content, PlainLengths, content_of, is_plain
 from .schema_shapes import (
     NO_VALUE,
@@ -219,7 +222,8 @@ class SchemaWriter:
             pointer = self.pointer_of(conjunction)
             found: list[ObjectPlan | ArrayPlan] = []
             for shape in self.containers(conjunction):
-                found += [self.plan_of(limits, canonical, pointer) for limits in self._all_limits(shape, conjunction)]
+                every = self._all_limits(shape, conjunction, canonical)
+                found += [self.plan_of(limits, canonical, pointer) for limits in every]
             known = self._plans[key] = tuple(plan for plan in found if not plan.is_void)
             if canonical and len(known) > 1:
                 self.unique.check_order([plan for plan in known if isinstance(plan, ObjectPlan)], pointer)
@@ -230,10 +234,21 @@ class SchemaWriter:
             return ObjectPlan(limits, canonical, self, pointer)
         return ArrayPlan(limits, canonical, self, pointer)
 
-    def _all_limits(self, shape: Shape, conjunction: Conjunction) -> Iterable[ObjectLimits | ArrayLimits]:
-        if shape.values is not None and len(shape.values) > MAX_COMPOUND:
-            self.too_complex(f"more than {MAX_COMPOUND:,} constant arrays or objects", self.pointer_of(conjunction))
-        return (shape.limits,) if shape.values is None else map(self.constant, shape.values)
+    def _all_limits(
+        self, shape: Shape, conjunction: Conjunction, canonical: bool
+    ) -> Iterable[ObjectLimits | ArrayLimits]:
+        if shape.values is not None:
+            if len(shape.values) > MAX_COMPOUND:
+                self.too_complex(f"more than {MAX_COMPOUND:,} constant arrays or objects", self.pointer_of(conjunction))
+            return map(self.constant, shape.values)
+        limits = shape.limits
+        if not isinstance(limits, ObjectLimits) or not limits.implied or keeps_implied(limits, canonical, self.options):
+            return (limits,)
+        found = tuple(islice(without_implied(limits), MAX_SHAPES + 1))
+        if len(found) > MAX_SHAPES:
+            why = f"more than {MAX_SHAPES} alternatives of properties that imply others in a fixed order"
+            self.too_complex(why, self.pointer_of(conjunction))
+        return found
 
     def constant(self, value: Any) -> ObjectLimits | ArrayLimits:
         """The limits that one array or object alone satisfies."""

@@ -22,6 +22,7 @@ from .schema_limits import (
     LimitsReader,
     absent,
     constants_by_kind,
+    implied,
     is_integer_only,
     names_kind,
     present,
@@ -229,23 +230,21 @@ class Algebra:
         if kind == "object" and keyword == "propertyNames":
             return [[Shape(limits)] for limits in self._names(document.child(at, value, keyword).negation())]
         if kind == "object":
-            return [
-                [Shape(absent(name)), *self.product([Shape(present(name))], needed, at)]
-                for name, needed in self._dependents(at, keyword)
-            ]
+            return self._dependents(at, keyword)
         return []
 
-    def _dependents(self, at: Located, keyword: str) -> list[tuple[str, Shapes]]:
-        """dependentRequired, dependentSchemas, dependencies: (property, what must hold where it is present)."""
-        result: list[tuple[str, Shapes]] = []
+    def _dependents(self, at: Located, keyword: str) -> list[Shapes]:
+        """dependentRequired, dependentSchemas, dependencies: what must hold where a property is present."""
+        result: list[Shapes] = []
         for name, wanted in at.schema[keyword].items():
             if isinstance(wanted, list):
                 if wanted:
-                    result.append((name, [Shape(present(*dict.fromkeys(wanted)))]))
-            else:
-                needed = self.document.child(at, wanted, keyword, name)
-                if needed is not TRUE:
-                    result.append((name, self.expand(needed, "object")))
+                    result.append([Shape(implied(name, tuple(dict.fromkeys(wanted))))])
+                continue
+            needed = self.document.child(at, wanted, keyword, name)
+            if needed is not TRUE:
+                present_too = self.product([Shape(present(name))], self.expand(needed, "object"), at)
+                result.append([Shape(absent(name)), *present_too])
         return result
 
     def _names(self, forbidden: Located) -> list[ObjectLimits]:

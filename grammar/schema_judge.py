@@ -88,6 +88,7 @@ class Judge:
             named = dict(limits.named)
             fits = limits.least <= len(value) <= limits.most and all(name in value for name in limits.required)
             fits = fits and all(self.satisfies(self.value_of(limits, named, n), v) for n, v in value.items())
+            fits = fits and all(n in value for name, names in limits.implied if name in value for n in names)
             return fits and all(
                 any(
                     self._algebra.matches_string(need.keys, n) and self.satisfies(need.conjunction, v)

@@ -167,7 +167,8 @@ class KeyRule(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ObjectLimits:
     """named: properties by name, those of a chain in the order in which they are written;  required: names
-    rules: hold for every property;  needs: each holds for some property;  least, most: how many properties"""
+    rules: hold for every property;  needs: each holds for some property;  least, most: how many properties
+    implied: (name, names): where the one is, the others are"""
 
     named: tuple[tuple[str, Named], ...] = ()
     required: tuple[str, ...] = ()
@@ -175,6 +176,7 @@ class ObjectLimits:
     needs: tuple[KeyRule, ...] = ()
     least: int = 0
     most: int = INFINITE
+    implied: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def within(self, other: ObjectLimits) -> ObjectLimits:
         if not self.named or not other.named:
@@ -198,6 +200,7 @@ class ObjectLimits:
             union(self.needs, other.needs),
             max(self.least, other.least),
             min(self.most, other.most),
+            union(self.implied, other.implied),
         )
 
 
