@@ -46,7 +46,8 @@ NEAR_BYTES, NEAR_EDGES = 3, 6  # edges of a node among which tokens decide: how 
 MAX_NODES, MASK_NODES = 400, 60  # nodes whose edges are looked at, for tokens_needed; for a mask
 MAX_STATES, MASK_STATES = 24, 2  # states of a terminal from which all tokens are tried, for one; for a mask
 MAX_SEARCHED, BRANCHES = 48, 6  # configurations that a search goes on from, and in how many ways from each
-MAX_REPAIRS, MAX_BACK, MAX_TURNS = 200, 12, 12  # of a text that is not new: how often, how far back, in how many ways
+MAX_REPAIRS, MAX_BACK, MAX_TURNS, MAX_TRIED = 200, 12, 12, 24  # of texts that are not new: how often, how far back,
+# how many ways at once, how many in all
 BYTES_TRIED = (*range(0x21, 0x7F), 0x20, *range(0x20), *range(0x7F, 0x100))  # the plainest first
 LONGEST_TRIED, LONGEST_CHOSEN = 4000, 500  # bytes of texts of terminals, of nodes, of which there is a choice
 
@@ -400,7 +401,7 @@ class TokenBudget:
     def _new_text(self, at: Configuration) -> bytes | None:
         """A text that completes a configuration whose shortest ones `distinct` nodes have written before.
 
-        Where one says no, another byte or two are tried instead, the last ones first."""
+        Where one says no, other bytes are tried instead, the last ones first."""
         path, text = [at], bytearray()
         for _ in range(MAX_REPAIRS):
             self._follow(path, text)
@@ -430,7 +431,9 @@ class TokenBudget:
         for back in range(min(len(path), MAX_BACK)):
             first = len(path) - back
             level: list[tuple[Configuration, bytes]] = [(path[first - 1], b"")]
-            for _ in range(2):
+            tried = 0
+            while level and tried < MAX_TRIED:
+                tried += len(level)
                 following = []
                 for base, taken in level:
                     for byte in BYTES_TRIED:
