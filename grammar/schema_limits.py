@@ -51,7 +51,7 @@ ANYTHINGS = tuple(ANYTHING.values())
 
 def names_kind(types: Any, kind: str) -> bool:
     """Whether the value of `type` admits values of a kind."""
-    names = (types,) if isinstance(types, str) else types
+    names = types if isinstance(types, list | tuple) else (types,)  # whatever it is: it may not be checked yet
     return kind in names or (kind == "number" and "integer" in names)
 
 
