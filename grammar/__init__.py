@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .constraint import Constraint
-from .errors import EbnfError, GrammarError, GrammarTooComplex, RegexError, SchemaError
+from .errors import CompilationCancelled, EbnfError, GrammarError, GrammarTooComplex, RegexError, SchemaError
 
 if TYPE_CHECKING:
-    from .compiler import Compiler, Grammar, warmup
+    from .compiler import Compiler, Grammar
+    from .explain import Explanation, Report
     from .front_ends import check
     from .interface import AnyGrammar, AnyMatcher
     from .matcher import Matcher, fill_masks
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
     from .python_types import parse_value, schema_of
     from .spelled import literals
     from .vocabulary import Vocabulary
+    from .warm_up import warmup
 
 __all__ = [
     "AnyGrammar",
     "AnyMatcher",
+    "CompilationCancelled",
     "Compiler",
     "Constraint",
     "Draft",
     "EbnfError",
+    "Explanation",
     "Grammar",
     "GrammarError",
     "GrammarTooComplex",
@@ -35,6 +39,7 @@ __all__ = [
     "Partial",
     "PartialParser",
     "RegexError",
+    "Report",
     "SchemaError",
     "Vocabulary",
     "check",
@@ -51,10 +56,12 @@ _HOMES = {
     "AnyMatcher": "interface",
     "Compiler": "compiler",
     "Draft": "partial_parser",
+    "Explanation": "explain",
     "Grammar": "compiler",
     "Matcher": "matcher",
     "Partial": "partial_parser",
     "PartialParser": "partial_parser",
+    "Report": "explain",
     "Vocabulary": "vocabulary",
     "check": "front_ends",
     "fill_masks": "matcher",
@@ -62,7 +69,7 @@ _HOMES = {
     "parse_value": "python_types",
     "partial": "partial_parser",
     "schema_of": "python_types",
-    "warmup": "compiler",
+    "warmup": "warm_up",
 }
 
 

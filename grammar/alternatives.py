@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .expressions import Expressions
 
 FACTOR_DEPTH = 3
+MANY = 200  # literals that are kept as a list of words
 
 
 class Alternatives:
@@ -52,6 +53,8 @@ class Alternatives:
                 flat.add(item)
         if len(flat) < 2:
             return flat.pop() if flat else NOTHING
+        if len(flat) > MANY:
+            flat = self.with_words(flat)
         if e.wholes:
             flat = self._without_held(flat)
         heads: list[int] = []  # what all items begin with
@@ -69,6 +72,24 @@ class Alternatives:
         result = members[0] if len(members) == 1 else e.alternative_of(members)
         for head in reversed(heads):
             result = e.concat(head, result)
+        return result
+
+    def with_words(self, items: set[int]) -> set[int]:
+        """Many literals before the same rest as one list of words before it: comparing them all takes long."""
+        e = self._e
+        by_rest: dict[int, list[tuple[int, bytes]]] = {}
+        result: set[int] = set()
+        for item in items:
+            text, rest = e.literal_and_rest(item)
+            if text:
+                by_rest.setdefault(rest, []).append((item, text))
+            else:
+                result.add(item)
+        for rest, found in by_rest.items():
+            if len(found) > MANY:
+                result.add(e.concat(e.words(text for _, text in found), rest))
+            else:
+                result.update(item for item, _ in found)
         return result
 
     def _without_held(self, items: set[int]) -> set[int]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from .errors import EbnfError, RegexError, SchemaError
 
 Kind = Literal["regex", "json_schema", "lark", "gbnf", "structural_tag"]
-Order = Literal["schema", "any", "required-first"]
+Order = Literal["auto", "schema", "any", "required-first"]
 
 _GBNF_RULE = re.compile(r"^\s*[A-Za-z][\w-]*\s*::=", re.MULTILINE)
 _DRAFTS = {"draft4": 4, "draft6": 6, "draft7": 7, "draft2019-09": 2019, "draft2020-12": 2020}
@@ -39,18 +39,20 @@ class Constraint:
     def json_schema(
         schema: Mapping[str, Any] | bool | str,
         *,
-        order: Order = "schema",
+        order: Order = "auto",
         white_space: str | tuple[str, int] = "bounded",
-        assert_formats: bool = True,
+        assert_formats: bool | None = None,
         draft: str | None = None,
         registry: Mapping[str, Any] | None = None,
     ) -> Constraint:
         """The output is JSON text of a value that `schema` admits; a str is the schema's JSON text.
 
-        order           of an object's properties: "schema" (as the schema names them), "any", "required-first"
+        order           of an object's properties: "schema" (as the schema names them), "any", "required-first";
+                        "auto" is "schema" for objects whose named properties are all required, else "any"
         white_space     "bounded" (one blank at most after , and :), "compact", "any", ("pretty", blanks a level)
-        assert_formats  whether `format` says which strings are valid
-        draft           "draft4" to "draft2020-12", where the schema has no $schema
+        assert_formats  whether `format` says which strings are valid.  None: it does, unless `draft` asks for the
+                        letter of draft2019-09 or draft2020-12, where it is an annotation
+        draft           "draft4" to "draft2020-12", whatever $schema says
         registry        schemas that $ref may name, by URI: nothing is ever fetched
         """
         if isinstance(schema, str):
@@ -63,10 +65,12 @@ class Constraint:
                 f"a schema is an object or a boolean, not {type(schema).__name__}", pointer="#", value=schema
             )
         options: dict[str, Any] = {}
-        if order != "schema":
-            options["order"] = _one_of("order", order, ("schema", "any", "required-first"))
+        if order != "auto":
+            options["order"] = _one_of("order", order, ("auto", "schema", "any", "required-first"))
         if white_space != "bounded":
             options["white_space"] = _white_space(white_space)
+        if assert_formats is None:
+            assert_formats = draft not in ("draft2019-09", "draft2020-12")
         if not assert_formats:
             options["assert_formats"] = False
         if draft is not None:

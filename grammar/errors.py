@@ -5,11 +5,12 @@ GrammarError                  also: a token that the mask does not allow, a roll
   SchemaError                 pointer, keyword, value
   EbnfError                   text, line, column
   GrammarTooComplex           place: where the budget of states or seconds ran out
+  CompilationCancelled        nobody waits for it any more
 """
 
 from __future__ import annotations
 
-__all__ = ["EbnfError", "GrammarError", "GrammarTooComplex", "RegexError", "SchemaError"]
+__all__ = ["CompilationCancelled", "EbnfError", "GrammarError", "GrammarTooComplex", "RegexError", "SchemaError"]
 
 CARET_WIDTH = 100  # characters of a long pattern shown around its caret
 
@@ -87,6 +88,13 @@ class GrammarTooComplex(GrammarError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restore_too_complex, (self.message, self.place)
+
+
+class CompilationCancelled(GrammarError):
+    """A compilation that was given up because nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the compilation was cancelled")
 
 
 def _restore_regex(message: str, pattern: str, offset: int, hint: str) -> RegexError:

@@ -108,7 +108,7 @@ class Expressions:
 
     def literal(self, text: bytes) -> int:
         """Exactly these bytes.   parts: bytes, 1 to LITERAL_CHUNK of them"""
-        if not all(self.alphabet >> byte & 1 for byte in text):
+        if self.alphabet != ALL_BYTES and not all(self.alphabet >> byte & 1 for byte in text):
             return NOTHING
         if len(text) <= LITERAL_CHUNK:
             return self._intern(LITERAL, text) if text else EMPTY
@@ -173,6 +173,10 @@ class Expressions:
     def alternative(self, items: Iterable[int]) -> int:
         """Any of the items.   parts: sorted tuple, two or more, none of them an alternative"""
         return self._alternatives.alternative(items)
+
+    def with_words(self, items: set[int]) -> set[int]:
+        """The same items for `alternative`; where very many are texts, one list of words instead of them."""
+        return self._alternatives.with_words(items)
 
     def optional(self, item: int) -> int:
         return self.alternative((EMPTY, item))
@@ -329,6 +333,17 @@ class Expressions:
     def head_and_tail(self, e: int) -> tuple[int, int]:
         """`e` as a concatenation."""
         return self.parts[e] if self.kind[e] == CONCAT else (e, EMPTY)
+
+    def literal_and_rest(self, e: int) -> tuple[bytes, int]:
+        """The bytes that `e` begins with as it is written, and what follows them."""
+        found: list[bytes] = []
+        while e != EMPTY:
+            head, tail = self.head_and_tail(e)
+            if self.kind[head] != LITERAL:
+                break
+            found.append(self.parts[head])
+            e = tail
+        return b"".join(found), e
 
     def single_bytes(self, e: int) -> int:
         """The set if `e` is one byte of a set, else the empty set."""

@@ -20,6 +20,7 @@ def build(constraint: Constraint, expressions: Expressions | None = None) -> tup
     if expressions is None:
         expressions = Expressions(Budget())
     expressions.budget.renew(COMPILE_STEPS, COMPILE_SECONDS)
+    expressions.budget.look()  # the clock starts now
     rules = Rules(expressions)
     try:
         return rules, _node(constraint, rules)

@@ -1,11 +1,10 @@
 """The one table of JSON Schema keywords: enforced, ignored because they say nothing about validity, or refused.
 
-A keyword that is in no table has no meaning in JSON Schema and is ignored, unless it looks like a slip of the pen for
-one that has: then it is refused, since to ignore it would loosen the schema silently."""
+A keyword that is in no table has no meaning in JSON Schema and is ignored, as the standard says; where it looks like a
+slip of the pen for one that has, a note says so."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NoReturn
@@ -16,6 +15,10 @@ TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 # keyword -> what its value must be (for messages), and a test of it
 _Test = Callable[[object], bool]
+Note = Callable[[str, str, str], None]  # pointer, keyword, message
+
+
+_SCHEMA_TYPES = frozenset((dict, bool))
 
 
 def _count(value: object) -> bool:
@@ -32,11 +35,11 @@ def _schema(value: object) -> bool:
 
 
 def _schemas(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_schema, value))
+    return isinstance(value, list) and bool(value) and _SCHEMA_TYPES.issuperset(map(type, value))
 
 
 def _named_schemas(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_schema, value.values()))
+    return isinstance(value, dict) and _SCHEMA_TYPES.issuperset(map(type, value.values()))
 
 
 def _strings(value: object) -> bool:
@@ -137,13 +140,11 @@ HINTS: Mapping[str, str] = {
     "uniqueItems": "Enforced for items whose equal values can be told by their texts; see the documentation.",
 }
 
-# Words that happen to resemble keywords but are common in schemas as they are.
-_NOT_SLIPS = frozenset(("types", "readonly", "uniqueItem", "required_", "description_"))
 _LOOKED_AT = sorted(k for k in (*ENFORCED, *REFUSED) if len(k) > 4 and k.isalnum())
 
 
-def check_keywords(schema: Mapping[str, object], pointer: str) -> None:
-    """SchemaError for the first keyword of a schema object that is malformed, refused or misspelled."""
+def check_keywords(schema: Mapping[str, object], pointer: str, note: Note) -> None:
+    """SchemaError for the first keyword of a schema object that is malformed or refused; a note for one misspelled."""
     for keyword, value in schema.items():
         known = ENFORCED.get(keyword)
         if known is not None:
@@ -152,28 +153,30 @@ def check_keywords(schema: Mapping[str, object], pointer: str) -> None:
         elif keyword in REFUSED:
             refuse(keyword, value, pointer, "is no keyword since draft 4")
         elif keyword not in ANNOTATIONS:
-            _check_spelling(keyword, value, pointer)
+            meant = _meant(keyword)
+            if meant:
+                note(pointer, keyword, f"is no keyword of JSON Schema and was ignored; did you mean {meant}?")
 
 
 def refuse(keyword: str, value: object, pointer: str, why: str) -> NoReturn:
     raise SchemaError(why, pointer=pointer, keyword=keyword, value=value, hint=HINTS.get(keyword, ""))
 
 
-def _check_spelling(keyword: str, value: object, pointer: str) -> None:
-    meant = _meant(keyword)
-    if meant:
-        hint = f"Did you mean {meant}?"
-        raise SchemaError("is no keyword of JSON Schema", pointer=pointer, keyword=keyword, value=value, hint=hint)
-
-
 @lru_cache(maxsize=4096)
 def _meant(keyword: str) -> str:
-    """The keyword that this one may be a slip for, or ""."""
+    """The keyword that this one may be a slip for (one letter missing, added, replaced, or two exchanged), or ""."""
     plain = keyword.replace("_", "").replace("-", "").lower()
-    if keyword in _NOT_SLIPS or len(plain) < 5 or keyword.startswith(("x-", "_", "@", "$", "/", "#")):
+    if len(plain) < 5 or len(plain) > 24 or keyword.startswith(("x-", "_", "@", "$", "/", "#")):
         return ""
-    for known in _LOOKED_AT:
-        low = known.lower()
-        if plain == low or difflib.SequenceMatcher(None, plain, low).ratio() >= 0.87:
-            return known
-    return ""
+    index = _slips()
+    return next((index[text] for text in _with_one_less(plain) if text in index), "")
+
+
+@lru_cache(maxsize=1)
+def _slips() -> Mapping[str, str]:
+    """Keywords by their texts without any one letter."""
+    return {text: known for known in reversed(_LOOKED_AT) for text in reversed(_with_one_less(known.lower()))}
+
+
+def _with_one_less(text: str) -> list[str]:
+    return [text, *(text[:i] + text[i + 1 :] for i in range(len(text)))]

@@ -24,6 +24,7 @@ class Layout:
     def __init__(self, rules: Rules, white_space: WhiteSpace) -> None:
         self._rules = rules
         self._indent = white_space[1] if isinstance(white_space, tuple) else None
+        self.is_indented = self._indent is not None
         self._breaks: dict[int, int] = {}
         blank = rules.literal(b" ", silent=True)
         self.gap = EMPTY  # where any white space may stand, if any may

@@ -20,12 +20,14 @@ MAX_NEEDS = 8
 
 
 class Member(NamedTuple):
-    """A property.   key: node of its name, with quotes;   needs: bits of those needs that it may satisfy"""
+    """A property.   key: node of its name, with quotes;   needs: bits of those needs that it may satisfy
+    number: within its plan"""
 
     key: int
     conjunction: Conjunction
     required: bool
     needs: int
+    number: int
 
 
 class State(NamedTuple):
@@ -40,11 +42,10 @@ class State(NamedTuple):
 
 
 class _Suffixes(NamedTuple):
-    """By position in a chain: number and bytes of the required members from there on, bytes of the cheapest other."""
+    """By position in a chain: number and bytes of the required members from there on."""
 
     counts: list[int]
     totals: list[int]
-    cheapest: list[int]
 
 
 class ObjectPlan:
@@ -59,10 +60,14 @@ class ObjectPlan:
         self.names: dict[str, Conjunction] = {}  # of the chains' members
         self.is_void = False
         self._chains: dict[str, list[Member]] = {}
+        self._numbers = 0
         self._suffixes: dict[Style, list[_Suffixes]] = {}
+        self._cheapest: dict[Style, list[list[int]]] = {}
+        self._costs: dict[Style, list[tuple[int, int]]] = {}
         self._sort_names()
         self.chains = list(self._chains.values())
         self._required_loose = [i for i, m in enumerate(self.loose) if m.required]
+        self._required_bits = sum(1 << i for i in self._required_loose)
         members = [*self.loose, *(m for chain in self.chains for m in chain)]
         required = sum(m.required for m in members)
         self._least = limits.least if limits.least > required else 0
@@ -88,6 +93,8 @@ class ObjectPlan:
             for name in rule.keys.excluded:
                 names.setdefault(name)
         mode = self._writer.options.order
+        if mode == "auto":
+            mode = "schema" if required.issuperset(named) else "any"
         if mode == "required-first":
             names = dict.fromkeys(sorted(names, key=lambda name: name not in required))
         for name in names:
@@ -108,13 +115,16 @@ class ObjectPlan:
         for i, need in enumerate(self.limits.needs):
             if name not in need.keys.excluded and self._writer.algebra.matches_string(need.keys, name):
                 needs |= 1 << i
-        (self._chains.setdefault(chain, []) if chain else self.loose).append(Member(key, conjunction, required, needs))
+        member = Member(key, conjunction, required, needs, self._new_number())
+        (self._chains.setdefault(chain, []) if chain else self.loose).append(member)
         if chain:
             self.names[name] = conjunction
 
     def _divide(self, names: frozenset[str]) -> None:
         """The names that are not given, in classes with one meaning each."""
         algebra = self._writer.algebra
+        if any(is_false(r.conjunction) and r.keys == StringLimits(excluded=r.keys.excluded) for r in self.limits.rules):
+            return  # whatever it excludes is given
         classes: list[tuple[StringLimits, Conjunction, int]] = [(StringLimits(excluded=names), (), 0)]
         rules = sorted(self.limits.rules, key=lambda rule: not is_false(rule.conjunction))
         tasks = [(rule.keys, rule.conjunction, 0) for rule in rules]
@@ -145,7 +155,11 @@ class ObjectPlan:
                 continue
             key = self._rules.terminal(self._writer.strings.literal_text(limits, canonical=True))
             if key != NEVER:
-                self.free.append(Member(key, value, False, owed))
+                self.free.append(Member(key, value, False, owed, self._new_number()))
+
+    def _new_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
 
     # ---- lengths -----------------------------------------------------------------------------------------------
 
@@ -189,6 +203,8 @@ class ObjectPlan:
     def _owed(self, state: State, inner: Style, least: int) -> tuple[int, int]:
         """(number, bytes) of the shortest members that can complete the object from here, `least` at least."""
         if state.owed:
+            if state.owed & (state.owed - 1) == 0 and not self._least and self._most >= INFINITE and not self.canonical:
+                return self._owed_with_need(state, inner)
             return self._owed_with_needs(state, inner, least)
         suffixes = self._suffix_sums(inner)
         count = total = 0
@@ -199,22 +215,23 @@ class ObjectPlan:
             for member in self._coming(state):
                 if member.required:
                     count, total = count + 1, total + self._cost(member, inner)
-        for i in self._required_loose:
-            if not state.seen >> i & 1:
-                count, total = count + 1, total + self._cost(self.loose[i], inner)
+        if self._required_bits & ~state.seen:
+            for i in self._required_loose:
+                if not state.seen >> i & 1:
+                    count, total = count + 1, total + self._cost(self.loose[i], inner)
         extra = max(least - count, self._least - state.number - count)
         if state.number + count + max(0, extra) > self._most and self._most < INFINITE:
             return count, INFINITE
         if extra > 0 and total < INFINITE:
             if extra == 1 and suffixes is not None:
-                costs = [chain.cheapest[at] for at, chain in zip(state.positions, suffixes, strict=True)]
+                costs = [c[at] for at, c in zip(state.positions, self._cheapest_optional(inner), strict=True)]
+                costs.append(next((c for c, bit in self._loose_costs(inner) if not state.seen & bit), INFINITE))
             else:
-                costs = [self._cost(m, inner) for m in self._coming(state) if not m.required]
-            costs += [self._cost(m, inner) for m in self._unseen(state) if not m.required]
-            costs.sort()
+                members = [*self._coming(state), *self._unseen(state)]
+                costs = sorted(self._cost(m, inner) for m in members if not m.required)[:extra]
             free = self._cheapest_free(state, inner)
             room = 1 if self.canonical else extra
-            costs = sorted([*costs[:extra], *[free] * room])
+            costs = sorted([*costs, *[free] * room])
             if len(costs) < extra:
                 return count, INFINITE
             count, total = count + extra, total + sum(costs[:extra])
@@ -226,8 +243,33 @@ class ObjectPlan:
     def _unseen(self, state: State) -> list[Member]:
         return [m for i, m in enumerate(self.loose) if not state.seen >> i & 1]
 
+    def _loose_costs(self, inner: Style) -> list[tuple[int, int]]:
+        """(bytes, bit) of the optional ones among the unordered members, the cheapest first."""
+        known = self._costs.get(inner)
+        if known is None:
+            known = self._costs[inner] = sorted(
+                (self._cost(m, inner), 1 << i) for i, m in enumerate(self.loose) if not m.required
+            )
+        return known
+
     def _cheapest_free(self, state: State, inner: Style) -> int:
         return INFINITE if state.full else min((self._cost(m, inner) for m in self.free), default=INFINITE)
+
+    def _owed_with_need(self, state: State, inner: Style) -> tuple[int, int]:
+        """As `_owed`, where one need is left and the number of members does not matter otherwise."""
+        number = total = 0
+        cheapest, extra = INFINITE, 0  # bytes for the need, members added for it
+        comma = self._rules.shortest[self._writer.layout.comma(inner)]
+        for member in (*self._coming(state), *self._unseen(state), *(() if state.full else self.free)):
+            self._rules.expressions.budget.tick()
+            cost = self._cost(member, inner) if member.required else 0
+            number, total = number + member.required, total + cost
+            if member.needs & state.owed:
+                more = self._cost(member, inner, state.owed) - cost + (0 if member.required else comma)
+                if more < cheapest:
+                    cheapest, extra = more, int(not member.required)
+        total += cheapest - extra * comma
+        return (0, INFINITE) if cheapest >= INFINITE or total >= INFINITE else (number + extra, total)
 
     def _owed_with_needs(self, state: State, inner: Style, least: int) -> tuple[int, int]:
         tick = self._rules.expressions.budget.tick
@@ -274,13 +316,24 @@ class ObjectPlan:
         return known
 
     def _suffixes_of(self, chain: list[Member], inner: Style) -> _Suffixes:
-        counts, totals, cheapest = [0], [0], [INFINITE]
+        counts, totals = [0], [0]
         for member in reversed(chain):
-            cost = self._cost(member, inner)
             counts.append(counts[-1] + member.required)
-            totals.append(min(INFINITE, totals[-1] + cost) if member.required else totals[-1])
-            cheapest.append(cheapest[-1] if member.required else min(cheapest[-1], cost))
-        return _Suffixes(counts[::-1], totals[::-1], cheapest[::-1])
+            totals.append(min(INFINITE, totals[-1] + self._cost(member, inner)) if member.required else totals[-1])
+        return _Suffixes(counts[::-1], totals[::-1])
+
+    def _cheapest_optional(self, inner: Style) -> list[list[int]]:
+        """By chain and position in it: bytes of the cheapest optional member from there on."""
+        known = self._cheapest.get(inner)
+        if known is None:
+            known = self._cheapest[inner] = []
+            for chain in self.chains:
+                cheapest = [INFINITE]
+                for member in reversed(chain):
+                    cost = cheapest[-1] if member.required else min(cheapest[-1], self._cost(member, inner))
+                    cheapest.append(cost)
+                known.append(cheapest[::-1])
+        return known
 
     # ---- texts -------------------------------------------------------------------------------------------------
 
@@ -295,7 +348,7 @@ class ObjectPlan:
     def _may_close(self, state: State) -> bool:
         if state.owed or state.number < self._least:
             return False
-        if any(not state.seen >> i & 1 for i in self._required_loose):
+        if self._required_bits & ~state.seen:
             return False
         return self._past_required(state)
 
@@ -348,17 +401,33 @@ class ObjectPlan:
 
     def _with(self, member: Member, key: int, state: State, later: State, inner: Style) -> list[int]:
         """The member, ticking off any of the needs that it may satisfy, and what follows it."""
-        rules, writer = self._rules, self._writer
         if self._most < INFINITE and state.number >= self._most:
             return []
         number = min(state.number + 1, self._cap)
+        owed = state.owed & member.needs
+        if not owed:
+            later = later if later.number == number else later._replace(number=number)
+            return self._member(member, key, 0, later, inner)
         options = []
-        for ticked in _subsets(state.owed & member.needs):
-            tail = self._tail(later._replace(number=number, owed=state.owed & ~ticked), inner)
-            if tail != NEVER:
-                value = writer.place(self._value(member, ticked), inner)
-                options.append(rules.sequence(key, writer.layout.colon, value, tail))
+        for ticked in _subsets(owed):
+            options += self._member(member, key, ticked, later._replace(number=number, owed=state.owed & ~ticked), inner)
         return options
+
+    def _member(self, member: Member, key: int, ticked: int, later: State, inner: Style) -> list[int]:
+        """A list of one node, or of none.   later: the state behind the member"""
+        rules, writer = self._rules, self._writer
+        value = self._value(member, ticked) if ticked else member.conjunction
+        size = writer.size(value, inner) + self._tail_size(later, inner)
+        if size >= INFINITE:
+            return []
+
+        def build() -> int:
+            return rules.sequence(writer.layout.colon, writer.place(value, inner), self._tail(later, inner))
+
+        size = min(INFINITE - 1, rules.shortest[writer.layout.colon] + size)
+        after = rules.rule(("value", self, inner, later, member.number, ticked), build, size)
+        writer.begins(after, self.pointer)
+        return [rules.sequence(key, after)]
 
 
 def _subsets(bits: int) -> list[int]:

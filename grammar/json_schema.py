@@ -3,7 +3,8 @@
 All keywords that say which values are valid are enforced, or the schema is refused at its place; nothing is enforced by
 half.  Declared choices, within which every valid value can be written and nothing else:
 - white space as `JsonOptions.white_space` says; by default one blank at most after ',' and ':', none elsewhere;
-- the properties named by `properties` come in the order of the schema's text (`order`), then all others in any order;
+- the properties of an object that requires all that it names come in the order of the schema's text, then all others;
+  if it may go without some, they come in any order (`order` says otherwise);
 - names, enum and const values are written plainly (no \\u escape that is not needed), and so are names that the
   schema does not know, so that none comes twice; other strings as json_strings.py says;
 - numbers as json_numbers.py says; formats as json_formats.py says; `pattern` is ECMA-262 and may match anywhere;
@@ -21,12 +22,12 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any, Literal, NoReturn
 
-from .errors import GrammarTooComplex, SchemaError
+from .errors import GrammarTooComplex
 from .expressions import INFINITE, NOTHING
 from .few_texts import few_texts
 from .json_arrays import ArrayPlan
 from .json_formats import FORMATS
-from .json_keywords import check_keywords, refuse
+from .json_keywords import refuse
 from .json_layout import Layout, Style, WhiteSpace
 from .json_lengths import Measure, Place
 from .json_numbers import NumberWriter
@@ -35,14 +36,15 @@ from .json_strings import StringWriter
 from .number_limits import exact, places_of
 from .rules import NEVER, Rules
 from .schema_algebra import Algebra
-from .schema_document import Document, check_nesting, subschemas
+from .schema_checks import Checks, unsatisfiable
+from .schema_document import Document, check_nesting
+from .schema_plain import Content, PlainLengths, content_of, is_plain
 from .schema_shapes import (
     ANY_STRING,
     NO_VALUE,
     ArrayLimits,
     Conjunction,
     KeyRule,
-    Located,
     Named,
     ObjectLimits,
     PlainLimits,
@@ -51,24 +53,24 @@ from .schema_shapes import (
     is_false,
 )
 
-Order = Literal["schema", "any", "required-first"]
+Order = Literal["auto", "schema", "any", "required-first"]
 Draft = Literal[4, 6, 7, 2019, 2020]
 
 MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
 MAX_COMPOUND = 2_000  # constants of one place that are arrays or objects
-_ASKS_FOR_SHAPES = frozenset(("uniqueItems", "not", "if", "oneOf"))  # where uniqueItems may have to be refused
 FEW = 32  # constants that are written as one word list when they are more
 
 
 @dataclass(frozen=True)
 class JsonOptions:
-    """order        of the properties that the schema names: as it does, any, or those required first
+    """order        of the properties that the schema names: as it does, any, or those required first; "auto" is as the
+                 schema does where it requires all of them, else any
     white_space     "bounded", "compact", "any", ("pretty", blanks a level)
     assert_formats  whether `format` says which strings are valid
     draft           instead of what $schema says
     registry        schemas that $ref may name, by URI; nothing is ever fetched"""
 
-    order: Order = "schema"
+    order: Order = "auto"
     white_space: WhiteSpace = "bounded"
     assert_formats: bool = True
     draft: Draft | None = None
@@ -105,8 +107,10 @@ class SchemaWriter:
         )
         resource = self._document.root.resource
         self._is_draft_4 = resource is not None and resource.draft == 4
-        self._has_unique = '"uniqueItems"' in text
+        self.has_unique = '"uniqueItems"' in text
         self.layout = Layout(rules, options.white_space)
+        self._plain = PlainLengths(self, self._document)
+        self._by_content: dict[tuple[Content, bool], int] = {}
         self._measure: Measure | None = None  # while lengths are being found
         self._sizes: dict[Place, int] = {}
         self._places: dict[Place, int] = {}
@@ -120,42 +124,12 @@ class SchemaWriter:
     def write(self) -> int:
         root = self._document.root
         if isinstance(root.schema, dict):
-            self._check(root)
+            Checks(self, self._document).run(root)
         whole: Conjunction = () if root.schema is True else (root,)
         style = Style()
         if self.size(whole, style) >= INFINITE:
-            raise SchemaError("no value satisfies this schema", pointer=root.pointer, value=root.schema)
+            raise unsatisfiable(self, self._document, root)
         return self.rules.sequence(self.layout.gap, self.place(whole, style), self.layout.gap)
-
-    def _check(self, root: Located) -> None:
-        """All schemas that can be reached: keywords, references, patterns."""
-        waiting, seen = [root], {root}
-        while waiting:
-            at = waiting.pop()
-            schema = at.schema
-            self.rules.expressions.budget.tick()
-            assert at.resource is not None
-            if at.resource.draft <= 7 and "$ref" in schema:
-                schema = {"$ref": schema["$ref"]}
-            check_keywords(schema, at.pointer)
-            found = [
-                self._document.child(at, child, *path)
-                for path, child in subschemas(schema)
-                if path[0] not in ("$defs", "definitions")
-            ]
-            found += [self._document.resolve(at, k) for k in ("$ref", "$dynamicRef", "$recursiveRef") if k in schema]
-            if "pattern" in schema:
-                self.strings.is_empty(StringLimits(patterns=((schema["pattern"], at.pointer),)))
-            for pattern in schema.get("patternProperties", ()):
-                self.strings.is_empty(StringLimits(patterns=((pattern, f"{at.pointer}/patternProperties"),)))
-            if self._has_unique and _ASKS_FOR_SHAPES & schema.keys():
-                self.algebra.shapes((at,), "array")
-                if schema.get("uniqueItems") is True:
-                    self.plans((at,), False)
-            for child in found:
-                if child not in seen and isinstance(child.schema, dict):
-                    seen.add(child)
-                    waiting.append(child)
 
     # ---- places ------------------------------------------------------------------------------------------------
 
@@ -170,6 +144,10 @@ class SchemaWriter:
         known = self._sizes.get(key)
         if known is not None:
             return known
+        length = self._plain.length(conjunction)
+        if length:
+            self._sizes[key] = length
+            return length
         if is_false(conjunction):
             return INFINITE
         if self._measure is not None:
@@ -192,6 +170,12 @@ class SchemaWriter:
             return min(result, 2)  # {} or [], whatever else may stand there
         return min(result, INFINITE, *(plan.size(style) for plan in self.plans(conjunction, style.canonical)))
 
+    def _has_containers(self, conjunction: Conjunction) -> bool:
+        kinds = self.algebra.kinds(conjunction)
+        if "array" not in kinds and "object" not in kinds:
+            return False
+        return not conjunction or any(True for _ in self._containers(conjunction))
+
     def _containers(self, conjunction: Conjunction) -> Iterator[Shape]:
         for kind in self.algebra.kinds(conjunction):
             if kind in ("array", "object"):
@@ -206,18 +190,27 @@ class SchemaWriter:
         size = self.size(conjunction, style)
         if size >= INFINITE:
             node = NEVER
-        elif not any(True for _ in self._containers(conjunction)):
+        elif not self._has_containers(conjunction):
             node = self.rules.terminal(self.scalars(conjunction, style.canonical))
         else:
             node = self.rules.rule(("place", self, key), lambda: self._body(conjunction, style), size)
         self._places[key] = node
+        self.begins(node, self._pointer(conjunction))
         return node
+
+    def begins(self, node: int, pointer: str) -> None:
+        """For explanations: which schema a node belongs to; "" where it belongs to several."""
+        if self.rules.places.setdefault(node, (pointer, ""))[0] != pointer:
+            self.rules.places[node] = ("", "")
 
     def _body(self, conjunction: Conjunction, style: Style) -> int:
         self._at(conjunction)
-        options = [self.rules.terminal(self.scalars(conjunction, style.canonical))]
-        options += [plan.node(style) for plan in self.plans(conjunction, style.canonical) if self._some(plan, style)]
-        return self.rules.choice(options)
+        scalars = self.scalars(conjunction, style.canonical)
+        plans = self.plans(conjunction, style.canonical)
+        if scalars == NOTHING and len(plans) == 1:
+            return plans[0].node(style)  # there is some, as the place has a length
+        options = [plan.node(style) for plan in plans if self._some(plan, style)]
+        return self.rules.choice((self.rules.terminal(scalars), *options))
 
     def _some(self, plan: ObjectPlan | ArrayPlan, style: Style) -> bool:
         return plan.size(style) < INFINITE
@@ -268,14 +261,25 @@ class SchemaWriter:
         key = (conjunction, canonical)
         known = self._scalars.get(key)
         if known is None:
-            options = [
-                self._scalar(shape, canonical)
-                for kind in self.algebra.kinds(conjunction)
-                if kind not in ("array", "object")
-                for shape in self.algebra.shapes(conjunction, kind)
-            ]
-            known = self._scalars[key] = self.rules.expressions.alternative(options)
+            single = conjunction[0] if len(conjunction) == 1 and not conjunction[0].negated else None
+            content = None if single is None else content_of(single.schema)
+            if content is not None:
+                known = self._by_content.get((content, canonical))
+            if known is None:
+                known = self._find_scalars(conjunction, canonical)
+                if content is not None:
+                    self._by_content[content, canonical] = known
+            self._scalars[key] = known
         return known
+
+    def _find_scalars(self, conjunction: Conjunction, canonical: bool) -> int:
+        options = [
+            self._scalar(shape, canonical)
+            for kind in self.algebra.kinds(conjunction)
+            if kind not in ("array", "object")
+            for shape in self.algebra.shapes(conjunction, kind)
+        ]
+        return self.rules.expressions.alternative(options)
 
     def _scalar(self, shape: Shape, canonical: bool) -> int:
         e = self.rules.expressions
@@ -298,7 +302,8 @@ class SchemaWriter:
         """The node of a property's name, plainly written; NEVER if no text can contain it."""
         known = self._names.get(name)
         if known is None:
-            known = self._names[name] = next(map(self.rules.literal, _spellings(name, True)), NEVER)
+            texts = [b'"%s"' % name.encode()] if is_plain(name) else _spellings(name, True)
+            known = self._names[name] = next(map(self.rules.literal, texts), NEVER)
         return known
 
     def few_strings(self, limits: StringLimits, most: int) -> list[str] | None:

@@ -15,6 +15,7 @@ from .errors import GrammarError, GrammarTooComplex
 
 if TYPE_CHECKING:
     from .compiler import Grammar
+    from .explain import Explanation
     from .interface import AnyMatcher
     from .pda.automaton import Configuration
 
@@ -117,6 +118,14 @@ class Matcher:
         """Tokens of a shortest completion, EOS not counted (TokenMasks.tokens_needed says how exact that is)."""
         at = self._history[-1]
         return 0 if at is None else self.grammar.tokens_needed(at)
+
+    def explain(self, token_id: int, tokens_left: int | None = None) -> Explanation:
+        """Why a token may or may not come next; for people, so it may take some milliseconds."""
+        return self.grammar.explain(self._history[-1], token_id, tokens_left)
+
+    def explain_text(self, text: str | bytes) -> Explanation:
+        """As `explain`, of any text."""
+        return self.grammar.explain(self._history[-1], text.encode() if isinstance(text, str) else text)
 
 
 def fill_masks(

@@ -1,6 +1,7 @@
 """How many plain characters may follow in a string, whichever they are: what lets masks skip all tokens of plain text.
 
-Plain: any character in UTF-8 but the quote, the backslash, controls and DEL.  What is said is a lower bound, read off
+Plain: any character in UTF-8 but the quote, the backslash, controls, DEL and the two line separators that the dot of a
+pattern leaves out (U+2028, U+2029).  What is said is a lower bound, read off
 the structure of an expression: 0 is always true."""
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _CONTINUATION = byte_set((0x80, 0xBF))
 _LONGER = (  # RFC 3629, section 4: sets of the bytes of one character
     (byte_set((0xC2, 0xDF)), _CONTINUATION),
     (byte_set((0xE0, 0xE0)), byte_set((0xA0, 0xBF)), _CONTINUATION),
-    (byte_set((0xE1, 0xEC), (0xEE, 0xEF)), _CONTINUATION, _CONTINUATION),
+    (byte_set((0xE1, 0xE1), (0xE3, 0xEC), (0xEE, 0xEF)), _CONTINUATION, _CONTINUATION),
+    (byte_set((0xE2, 0xE2)), byte_set((0x81, 0xBF)), _CONTINUATION),
+    (byte_set((0xE2, 0xE2)), byte_set((0x80, 0x80)), byte_set((0x80, 0xA7), (0xAA, 0xBF))),
     (byte_set((0xED, 0xED)), byte_set((0x80, 0x9F)), _CONTINUATION),
     (byte_set((0xF0, 0xF0)), byte_set((0x90, 0xBF)), _CONTINUATION, _CONTINUATION),
     (byte_set((0xF1, 0xF3)), _CONTINUATION, _CONTINUATION, _CONTINUATION),

@@ -16,6 +16,8 @@ from .regex_tree import Anchor, Assertion, Boundary, Choice, Node, Repeat, Seque
 if TYPE_CHECKING:
     from .regex import Encoder
 
+MOST_ROUNDS = 100  # of a repetition within one without a bound
+
 State = tuple[int, int]  # (class before, class after), from 1; 0 is the start of the text, and its end
 Matrix = dict[tuple[State, State], int]  # texts between states; what is not in it is NOTHING
 
@@ -51,9 +53,12 @@ class Cycles:
             return self._plain(node)
         if isinstance(node, Repeat):
             inner = self._matrix(node.item)
-            if inner is None or node.most < INFINITE or node.least > 100:
+            optional = 0 if node.most >= INFINITE else node.most - node.least
+            if inner is None or max(node.least, optional) > MOST_ROUNDS:
                 return None
-            result = self._closure(inner)
+            result = self._closure(inner) if node.most >= INFINITE else self._identity()
+            for _ in range(optional):
+                result = self._sum([*self._product(inner, result).items(), *self._identity().items()])
             for _ in range(node.least):
                 result = self._product(inner, result)
             return result

@@ -43,6 +43,7 @@ class _Parser(CharacterReader):
         self.depth = 0
         self.names: set[str] = set()
         self.assertions_left = MAX_ASSERTIONS
+        self._plain: dict[tuple[str, bool, bool], Chars] = {}
 
     def parse(self) -> Node:
         if self.dialect == "python" and self.pattern.startswith("(?"):
@@ -85,7 +86,14 @@ class _Parser(CharacterReader):
         if run is None:
             return []
         self.at = run.end()
-        return [Chars(self._cased(((ord(c), ord(c)),))) for c in run[0]]
+        plain, ignore_case, ascii_only = self._plain, self.flags.ignore_case, self.flags.ascii
+        found = []
+        for c in run[0]:
+            key = (c, ignore_case, ascii_only)
+            if key not in plain:
+                plain[key] = Chars(self._cased(((ord(c), ord(c)),)))
+            found.append(plain[key])
+        return found
 
     def _skip_ignored(self) -> None:
         """Comments, and under the flag x white space."""

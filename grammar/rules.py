@@ -14,7 +14,7 @@ Rules must not be left-recursive.  Not thread-safe: the owner's lock guards a st
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import GrammarError
 from .expressions import ALL_BYTES, INFINITE, Expressions
@@ -26,19 +26,13 @@ NEVER, EMPTY = 0, 1  # no text at all; the empty text
 (NEVER_KIND, EMPTY_KIND, TERMINAL, LITERAL, SILENT, SEQUENCE, CHOICE, RULE, SCOPE, DISTINCT, DISTINCT_END) = range(11)
 
 
-class Edge(NamedTuple):
-    """One way in which a node can go on.
-
-    op      END: it is complete;  TERMINAL, LITERAL, SILENT: bytes of node `target`;  RULE: all of node `target`;
-            SCOPE: as RULE, in a scope of its own;  DISTINCT: as RULE, its text recorded;
-            DISTINCT_END: the recorded text is complete, go on with node `then` if it is new
-    then    the node that follows after that
-    """
-
-    op: int
-    target: int
-    then: int
-
+# One way in which a node can go on:
+# op      END: it is complete;  TERMINAL, LITERAL, SILENT: bytes of node `target`;  RULE: all of node `target`;
+#         SCOPE: as RULE, in a scope of its own;  DISTINCT: as RULE, its text recorded;
+#         DISTINCT_END: the recorded text is complete, go on with node `then` if it is new
+# target  a node
+# then    the node that follows after that
+Edge = tuple[int, int, int]  # op, target, then
 
 END = EMPTY_KIND
 
@@ -48,6 +42,11 @@ class Rules:
 
     kind      which of the constants above        parts     its arguments, by kind (see the constructors)
     shortest  bytes of a shortest text; 0 exactly if the empty text is one
+
+    What a front end leaves for explanations:
+    notes     (pointer, keyword, message): what it narrowed or ignored
+    places    node -> (pointer, keyword or "") of the schema whose value or member the node begins;
+              ("", "") for a node that several schemas have
     """
 
     def __init__(self, expressions: Expressions) -> None:
@@ -59,6 +58,9 @@ class Rules:
         self._builders: dict[int, Callable[[], int]] = {}  # of rules that nobody has entered yet
         self._bodies: dict[int, int] = {}
         self._edges: dict[int, tuple[Edge, ...]] = {}
+        # for people (explain.py): where in its schema a node comes from, and what of it was narrowed or ignored
+        self.places: dict[int, tuple[str, str]] = {}  # node -> JSON pointer, keyword
+        self.notes: list[tuple[str, str, str]] = []  # JSON pointer, keyword, message
         self._intern(NEVER_KIND, (), INFINITE)
         self._intern(EMPTY_KIND, (), 0)
 
@@ -79,7 +81,8 @@ class Rules:
         """Exactly these bytes.   parts: bytes.   silent: not part of the text that `distinct` records (white space)"""
         if not text:
             return EMPTY
-        if not all(self.expressions.alphabet >> byte & 1 for byte in text):
+        alphabet = self.expressions.alphabet
+        if alphabet != ALL_BYTES and not all(alphabet >> byte & 1 for byte in text):
             return NEVER
         return self._intern(SILENT if silent else LITERAL, text, len(text))
 
@@ -156,7 +159,8 @@ class Rules:
         """The body of a RULE node."""
         known = self._bodies.get(rule)
         if known is None:
-            known = self._bodies[rule] = self._builders.pop(rule)()
+            known = self._bodies[rule] = self._builders[rule]()  # which stays where it is if that fails
+            self._builders.pop(rule, None)
             if self.shortest[known] != self.shortest[rule]:
                 # Lengths are found without a vocabulary; one that lacks a byte makes some text longer, or impossible.
                 assert self.expressions.alphabet != ALL_BYTES, f"rule {self.parts[rule]!r}: shortest is not exact"
@@ -182,17 +186,17 @@ class Rules:
                 waiting.extend((member, then) for member in reversed(parts))
             elif kind == EMPTY_KIND:
                 if then == EMPTY:
-                    found.append(Edge(END, EMPTY, EMPTY))
+                    found.append((END, EMPTY, EMPTY))
                 else:
                     waiting.append((then, EMPTY))
             elif kind == RULE and then == EMPTY:
                 waiting.append((self.body(node), EMPTY))
             elif kind == DISTINCT:
-                found.append(Edge(DISTINCT, parts, self._intern(DISTINCT_END, then, self.shortest[then])))
+                found.append((DISTINCT, parts, self._intern(DISTINCT_END, then, self.shortest[then])))
             elif kind == DISTINCT_END:
-                found.append(Edge(DISTINCT_END, EMPTY, parts))
+                found.append((DISTINCT_END, EMPTY, parts))
             elif kind != NEVER_KIND:
-                found.append(Edge(kind, parts if kind == SCOPE else node, then))
+                found.append((kind, parts if kind == SCOPE else node, then))
         return found
 
     # ---- interning ----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from .limits import Budget
 from .number_limits import NumberLimits, exact
 from .schema_document import Document
 from .schema_limits import TOP, LimitsReader, absent, constants_by_kind, is_integer_only, names_kind, outside, present
+from .schema_plain import KINDS_OF
 from .schema_shapes import (
     KINDS,
     NO_VALUE,
@@ -81,6 +82,11 @@ class Algebra:
     def kinds(self, conjunction: Conjunction) -> tuple[str, ...]:
         """The kinds of values that may satisfy a conjunction, as far as `type` says."""
         kinds: tuple[str, ...] = KINDS
+        if len(conjunction) == 1 and not conjunction[0].negated and isinstance(conjunction[0].schema, dict):
+            schema = conjunction[0].schema
+            only = schema.get("type")
+            if only.__class__ is str and "$ref" not in schema and "nullable" not in schema:
+                return KINDS_OF[only]
         for at in conjunction:
             types = at.schema.get("type") if isinstance(at.schema, dict) and not at.negated else None
             if types is not None and "$ref" not in at.schema:
@@ -94,8 +100,13 @@ class Algebra:
         known = self._shapes.get(key)
         if known is None:
             found: list[Shape] = [ANYTHING[kind]]
-            for at in conjunction:
-                found = self._product(found, self._expand(at, kind), at)
+            try:
+                for at in conjunction:
+                    found = self._product(found, self._expand(at, kind), at)
+            except _EndlessReference as error:
+                if self._open:
+                    raise
+                raise SchemaError(error.message, pointer=error.pointer, keyword=error.keyword) from None
             known = self._shapes[key] = tuple(fit for shape in found if (fit := self._fitting(shape, kind)) is not None)
         return known
 

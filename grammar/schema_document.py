@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from .errors import GrammarTooComplex, SchemaError
-from .json_keywords import ANNOTATIONS, SUBSCHEMA, SUBSCHEMA_LIST, SUBSCHEMA_MAP
+from .json_keywords import ENFORCED, SUBSCHEMA, SUBSCHEMA_LIST, SUBSCHEMA_MAP
 from .json_metaschemas import METASCHEMAS
 from .schema_shapes import FALSE, TRUE, Conjunction, Located, join
 
@@ -19,6 +19,7 @@ MAX_NESTING = 300  # levels of schemas in schemas
 
 DRAFTS = {"draft-03": 4, "draft-04": 4, "draft-06": 6, "draft-07": 7, "draft/2019-09": 2019, "draft/2020-12": 2020}
 LATEST = 2020
+_NAMES = frozenset(("$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor"))
 
 
 class Resource:
@@ -254,4 +255,6 @@ def _identifier(schema: Any, draft: int) -> str:
 def _is_plain(schema: Any, resource: Resource) -> bool:
     if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
         return False
-    return len(schema) == 1 or resource.draft <= 7 or not schema.keys() - ANNOTATIONS
+    if len(schema) == 1 or resource.draft <= 7:
+        return True
+    return not any(keyword in ENFORCED or keyword in _NAMES for keyword in schema if keyword != "$ref")

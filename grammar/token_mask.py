@@ -13,29 +13,34 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from .errors import GrammarError
+from .errors import GrammarError, GrammarTooComplex
 from .expressions import INFINITE
 from .horizon import Horizon
-from .pda.automaton import CALL_FUEL, Configuration, Pushdown
-from .pda.interning import forget
-from .pda.memory import DONE, FUEL, FURTHEST, LOWEST, SIZE
+from .limits import CALL_FUEL, MASK_BYTES
+from .pda.automaton import MAX_COST, Configuration, Pushdown
+from .pda.bodies import clamp, find_key, see
+from .pda.memory import DONE, FUEL, FURTHEST, KEY, ONE_STACK, SECOND_KEY, SIZE, TAKEN
+from .pda.steps import sort_items
 from .pda.walks import find_mask, walk_ends
+from .trie_kernels import fewest_tokens
 from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
 
 MAX_GROUPS = 2048  # sets that the tokens after one configuration may lead to, before some are left out as too late
-CACHE_BYTES = 256 * 2**20  # masks kept per automaton; the least recently used go first
+LOOK = 255  # the clock is looked at once in so many positions of a text and one
 
 
 class MaskRow:
-    """row: int32 [num_words], read-only.  slack: after no allowed token a shortest completion is longer, by more than
-    this many tokens, than as many bytes as one has before it; INFINITE where that is not known."""
+    """row: int32 [num_words], read-only; None: it had to make room, and is found again.
+    slack: after no allowed token a shortest completion is longer, by more than this many tokens, than as many bytes as
+    one has before it; INFINITE where that is not known."""
 
     __slots__ = ("row", "slack")
 
     def __init__(self, row: Int32, slack: int) -> None:
-        self.row, self.slack = row, slack
+        self.row: Int32 | None = row
+        self.slack = slack
 
 
 class TokenMasks:
@@ -44,108 +49,100 @@ class TokenMasks:
     def __init__(self, automaton: Pushdown, vocabulary: Vocabulary) -> None:
         self.automaton, self.vocabulary = automaton, vocabulary
         self._horizon = Horizon(automaton.expressions, vocabulary.longest)
-        self._clamps: dict[int, tuple[int, int]] = {}  # state -> its clamped state, see Horizon.taken_away
-        self._kept: OrderedDict[bytes, MaskRow] = OrderedDict()
-        self._depths: dict[bytes, list[tuple[int, ...]]] = {}  # states -> how many frames of each item a walk has seen
-        self._max_kept = max(64, CACHE_BYTES // (4 * vocabulary.num_words + 1))
+        self._kept: OrderedDict[tuple[int, int], MaskRow] = OrderedDict()
+        # states, and whether the text may end -> how many frames of each item a walk has seen
+        self._depths: dict[tuple[bytes, bool], list[Int32]] = {}
+        self._within: OrderedDict[tuple[Configuration, int], Int32] = OrderedDict()  # see mask_within
+        self.max_kept = max(64, MASK_BYTES // (4 * vocabulary.num_words + 1) // 2)  # of each of the two
+        self.walks = 0  # of the trie, for a mask
         self._tries = vocabulary.trie
         automaton.make_level_ends(vocabulary.longest)
 
     def mask(self, configuration: Configuration) -> Int32:
         """int32 [num_words], read-only: tokens after which the text can still be completed; EOS where it may end."""
         known = configuration.mask
-        if known is None:
-            known = configuration.mask = self._find(configuration)
-        return known.row
+        if known is None or known.row is None:
+            configuration.mask = known = self._find(configuration)
+        row = known.row
+        assert row is not None  # the newest is not the one that goes
+        return row
 
     def _find(self, configuration: Configuration) -> MaskRow:
-        items, taken_away = self._clamped(configuration.items)
-        states = items[:, 0].tobytes() + (b"\1" if configuration.accepting else b"\0")
-        depths = self._depths.setdefault(states, [])
+        automaton = self.automaton
+        size = automaton.load(configuration.items)
+        while (unknown := clamp(automaton.table, size)) >= 0:
+            self._clamp(int(automaton.memory.items[unknown, 0]))
+        if size > 1:
+            sort_items(automaton.table, 0, size)
+        accepting = configuration.accepting
+        m, counts = automaton.memory, automaton.memory.counts
+        states = m.items[:size, 0].tobytes()
+        depths = self._depths.setdefault((states, accepting), [])
         for seen in depths:
-            key = self._body(items, states, seen)
+            m.work[:size, 0] = seen
+            find_key(automaton.table, size, accepting)
+            key = int(counts[KEY]), int(counts[SECOND_KEY])
             found = self._kept.get(key)
             if found is not None:
                 self._kept.move_to_end(key)
                 return found
-        row = self._walked(items)
-        if configuration.accepting:
+        row = self._walked(size)
+        self.walks += 1
+        if accepting:
             row |= self.vocabulary.eos_row
         elif not row.any():
             raise GrammarError("no token of the vocabulary can come next, and the output is not complete")
         if self.vocabulary.may_allow_all and np.array_equal(row, self.vocabulary.full_row):
             row = self.vocabulary.full_row
         row.flags.writeable = False
-        counts = self.automaton.memory.counts
-        lowest = int(counts[LOWEST])
-        depth = self.automaton.memory.frame_depth
-        seen = tuple(max(0, int(depth[frame]) - lowest + 1) for frame in items[:, 1].tolist())
-        if seen not in depths:
+        slack = int(counts[FURTHEST]) - (0 if accepting else int(counts[SIZE])) + int(counts[TAKEN])
+        m = automaton.memory
+        see(automaton.table, size)
+        seen = m.work[:size, 0].copy()
+        find_key(automaton.table, size, accepting)
+        if not any(np.array_equal(seen, known) for known in depths):
             depths.append(seen)
-        one_stack = len({self._below(frame, n) for frame, n in zip(items[:, 1].tolist(), seen, strict=True)}) <= 1
-        bounded = one_stack and self.vocabulary.spells_byte_by_byte
-        slack = int(counts[FURTHEST]) - (0 if configuration.accepting else int(counts[SIZE])) + taken_away
-        mask = MaskRow(row, slack if bounded else INFINITE)
-        self._kept[self._body(items, states, seen)] = mask
-        if len(self._kept) > self._max_kept:
-            self._kept.popitem(last=False)
+        mask = MaskRow(row, slack if counts[ONE_STACK] and self.vocabulary.spells_byte_by_byte else INFINITE)
+        self._kept[int(counts[KEY]), int(counts[SECOND_KEY])] = mask
+        if len(self._kept) > self.max_kept:
+            self._kept.popitem(last=False)[1].row = None  # configurations hold it too
         return mask
 
-    def _clamped(self, items: Int32) -> tuple[Int32, int]:
-        """Items as no token can tell them from the given ones, their counters small; bytes that shortest texts lose."""
-        result, taken_away = items, 0
-        for i, state in enumerate(items[:, 0].tolist()):
-            if state < 0:
-                continue
-            known = self._clamps.get(state)
-            if known is None:
-                expression = self.automaton.states.expression_of(state)
-                clamped = self._horizon.clamped(expression)
-                taken = 0 if clamped == expression else self._horizon.taken_away(expression)
-                known = self._clamps[state] = self.automaton.states.state_of(clamped), taken
-            if known[0] != state:
-                if result is items:
-                    result = items.copy()
-                result[i, 0], taken_away = known[0], max(taken_away, known[1])
-        return result, taken_away
+    def _clamp(self, state: int) -> None:
+        """Find the state that tokens cannot tell from this one."""
+        automaton, expression = self.automaton, self.automaton.states.expression_of(state)
+        clamped = self._horizon.clamped(expression)
+        taken = 0 if clamped == expression else self._horizon.taken_away(expression)
+        target = automaton.states.state_of(clamped)
+        automaton.memory.dfa_clamp[state] = target
+        automaton.memory.dfa_taken[state] = min(MAX_COST, taken)
 
-    def _walked(self, items: Int32) -> Int32:
-        """The row of a set, EOS left out; see walks.find_mask for what else it finds."""
+    def _walked(self, size: int) -> Int32:
+        """The row of the set items[0:size], EOS left out; see walks.find_mask for what else it finds."""
         automaton, tries = self.automaton, self._tries.table
-        size = automaton.load(items)
         row = np.zeros(self.vocabulary.num_words, dtype=np.int32)
         automaton.memory.counts[FUEL] = CALL_FUEL
+        before = automaton.mark()
         node = 0
         while True:
             node = find_mask(automaton.table, tries, row, size, node)
             if node < 0:
                 return row
-            automaton.supply()
-
-    def _body(self, items: Int32, states: bytes, seen: tuple[int, ...]) -> bytes:
-        """What of a configuration a walk sees that returns to `seen` frames of its items."""
-        frames = self.automaton.memory.frames
-        parts: list[int] = []
-        for (_, frame, text), n in zip(items.tolist(), seen, strict=True):
-            parts.append(text)
-            for _ in range(n):
-                if frame == 0:
-                    parts.append(-1)
-                    break
-                node, below, kind, extra = frames[frame].tolist()
-                parts += (node, kind, extra) if kind else (node,)
-                frame = below
-            parts.append(-2)
-        return states + np.array((*seen, *parts), dtype=np.int32).tobytes()
-
-    def _below(self, frame: int, n: int) -> int:
-        for _ in range(n):
-            frame = int(self.automaton.memory.frames[frame, 1])
-        return frame
+            automaton.supply(before)
 
     @property
     def num_bytes(self) -> int:
-        return 4 * self.vocabulary.num_words * len(self._kept)
+        return 4 * self.vocabulary.num_words * self.num_kept
+
+    @property
+    def num_kept(self) -> int:
+        return len(self._kept) + len(self._within)
+
+    def forget(self) -> None:
+        """Let go of all masks."""
+        self._kept.clear()
+        self._within.clear()
+        self._depths.clear()
 
     def some_follow(self, configuration: Configuration, texts: list[bytes]) -> bool:
         """Whether any of these texts may come next."""
@@ -164,9 +161,11 @@ class TokenMasks:
         assert mask is not None
         if configuration.cost + mask.slack < tokens_left:
             return plain
-        known: Int32 | None = configuration.within.get(tokens_left)
+        known = self._within.get((configuration, tokens_left))
         if known is None:
-            known = configuration.within[tokens_left] = self._find_within(configuration, tokens_left, plain)
+            known = self._within[configuration, tokens_left] = self._find_within(configuration, tokens_left, plain)
+            if len(self._within) > self.max_kept:
+                self._within.popitem(last=False)
         return known
 
     def _find_within(self, configuration: Configuration, tokens_left: int, plain: Int32) -> Int32:
@@ -174,11 +173,16 @@ class TokenMasks:
         token_ids = self.vocabulary.trie.full.token_ids
         in_time = np.zeros(len(examples) + 1, dtype=bool)  # by number; the last one is -1
         in_time[1] = self.vocabulary.spells_byte_by_byte
-        for number in range(2, len(examples)):
-            token = self.vocabulary.tokens[int(token_ids[examples[number]])]
-            assert token is not None
-            after = self.automaton.advance(configuration, token)
-            in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
+        try:
+            for number in range(2, len(examples)):
+                token = self.vocabulary.tokens[int(token_ids[examples[number]])]
+                assert token is not None
+                self.automaton.expressions.budget.look()
+                after = self.automaton.advance(configuration, token)
+                in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
+        except GrammarTooComplex:  # what was not tried counts as too late
+            if not in_time[of_token].any():
+                raise
         allowed = in_time[of_token]
         if not allowed.any() and not configuration.accepting:
             return plain
@@ -199,14 +203,14 @@ class TokenMasks:
         automaton.memory.level_ends[0] = size
         counts = automaton.memory.counts
         counts[FUEL], counts[DONE] = CALL_FUEL, 2
-        before = counts[:3].tolist()
+        before = automaton.mark()
         node = 0
         while True:
             node = walk_ends(automaton.table, self._tries.table, quick, of_token, groups, examples, node)
             if node >= len(trie.node_byte):
-                forget(automaton.table, *before)
+                automaton.forget(before)
                 return of_token, examples[: int(counts[DONE])]
-            automaton.supply()
+            automaton.supply(before)
 
     def tokens_needed(self, configuration: Configuration) -> int:
         """Fewest tokens that spell a shortest completion of any item of a configuration, EOS not counted; INFINITE if
@@ -222,9 +226,8 @@ class TokenMasks:
         return configuration.needed
 
     def _fewest_tokens(self, text: bytes) -> int:
-        ids, longest = self.vocabulary.ids, self.vocabulary.longest
-        needed = [0] * (len(text) + 1)
-        for i in range(len(text) - 1, -1, -1):
-            ends = range(i + 1, min(len(text), i + longest) + 1)
-            needed[i] = min(INFINITE, 1 + min((needed[end] for end in ends if text[i:end] in ids), default=INFINITE))
-        return needed[0]
+        trie = self._tries.full
+        needed = np.full(len(text) + 1, 2**31 - 1, dtype=np.int32)
+        array = np.frombuffer(text, dtype=np.uint8)
+        found = fewest_tokens(array, trie.node_byte, trie.ends, trie.first_token, needed)
+        return INFINITE if found == 2**31 - 1 else int(found)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from .jit import jit
+
 Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -62,7 +64,7 @@ plain_of = _array(5, np.int32)
 plain_rows_of = _array(PLAIN_ROWS, np.int32)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("int64(uint8[::1], int32[::1], uint8[::1], int32[::1], int32[::1])")
 def build_trie(text: UInt8, starts: Int32, node_byte: UInt8, node_depth: Int32, first_token: Int32) -> int:
     """Tokens in sorted order -> trie nodes in depth-first order; returns how many.
 
@@ -90,7 +92,7 @@ def build_trie(text: UInt8, starts: Int32, node_byte: UInt8, node_depth: Int32, 
     return nodes
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("void(int32[::1], int32[::1], int64)")
 def subtree_ends(node_depth: Int32, ends: Int32, deepest: int) -> None:
     """ends[i]: the first node after i in depth-first order that is not below i.   [nodes] int32"""
     nodes = len(node_depth)
@@ -103,38 +105,7 @@ def subtree_ends(node_depth: Int32, ends: Int32, deepest: int) -> None:
             next_at[deeper] = i
 
 
-@numba.njit(cache=True, nogil=True)
-def plain_suffixes(
-    text: UInt8, starts: Int32, node_depth: Int32, first_token: Int32, ends: Int32, plain: Int32
-) -> None:
-    """plain[i]: the most characters that tokens at or below node i still have from that node's byte on, -1 unless all
-    of them are plain: characters above U+001F but the quote, the backslash and DEL; the last one may be cut short.
-
-    text, starts  tokens in the trie's order, one after the other; [num_tokens + 1] int32
-    """
-    counts = _plain_counts(text, starts)
-    for i in range(len(plain)):
-        most = 0
-        for t in range(first_token[i], first_token[ends[i]]):
-            rest = counts[starts[t] + t + node_depth[i] - 1]
-            if rest < 0:
-                most = -1
-                break
-            most = max(most, rest)
-        plain[i] = most
-
-
-@numba.njit(cache=True, nogil=True)
-def plain_lengths(text: UInt8, starts: Int32) -> Int32:
-    """[num_tokens] int32: characters of each token, -1 if it is not plain."""
-    counts = _plain_counts(text, starts)
-    result = np.empty(len(starts) - 1, dtype=np.int32)
-    for t in range(len(result)):
-        result[t] = counts[starts[t] + t]
-    return result
-
-
-@numba.njit(cache=True, nogil=True)
+@jit("int16[::1](uint8[::1], int32[::1])")
 def _plain_counts(text: UInt8, starts: Int32) -> Int16:
     """At [starts[t] + t + p]: characters of token t from its byte p on, -1 if that is not plain."""
     counts = np.full(len(text) + len(starts), -1, dtype=np.int16)
@@ -170,7 +141,78 @@ def _plain_counts(text: UInt8, starts: Int32) -> Int16:
                     elif b == 0xF4:
                         high = 0x8F
                 good = good and low <= c <= high
+            if b == 0xE2 and length - p > 2 and text[begin + p + 1] == 0x80 and 0xA8 <= text[begin + p + 2] <= 0xA9:
+                good = False  # a line separator
             rest = counts[begin + t + min(length, p + size)]
             if good and rest >= 0:
                 counts[begin + t + p] = rest + 1
     return counts
+
+
+@jit("void(uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[::1])")
+def plain_suffixes(
+    text: UInt8, starts: Int32, node_depth: Int32, first_token: Int32, ends: Int32, plain: Int32
+) -> None:
+    """plain[i]: the most characters that tokens at or below node i still have from that node's byte on, -1 unless all
+    of them are plain (see plain_levels.py), of which the last character may be cut short.
+
+    text, starts  tokens in the trie's order, one after the other; [num_tokens + 1] int32
+    """
+    counts = _plain_counts(text, starts)
+    for i in range(len(plain)):
+        most = 0
+        for t in range(first_token[i], first_token[ends[i]]):
+            rest = counts[starts[t] + t + node_depth[i] - 1]
+            if rest < 0:
+                most = -1
+                break
+            most = max(most, rest)
+        plain[i] = most
+
+
+@jit("int32[::1](uint8[::1], int32[::1])")
+def plain_lengths(text: UInt8, starts: Int32) -> Int32:
+    """[num_tokens] int32: characters of each token, -1 if it is not plain."""
+    counts = _plain_counts(text, starts)
+    result = np.empty(len(starts) - 1, dtype=np.int32)
+    for t in range(len(result)):
+        result[t] = counts[starts[t] + t]
+    return result
+
+
+@jit(
+    types.int64(
+        types.Array(types.uint8, 1, "C", readonly=True),
+        types.uint8[::1],
+        types.int32[::1],
+        types.int32[::1],
+        types.int32[::1],
+    )
+)
+def fewest_tokens(text: UInt8, node_byte: UInt8, ends: Int32, first_token: Int32, needed: Int32) -> int:
+    """How many tokens spell `text` at least; `many` if none do.
+
+    needed  [len(text) + 1] int32, filled with `many`: what each beginning of the text takes; written"""
+    roots = np.full(256, -1, dtype=np.int32)
+    node = 0
+    while node < len(node_byte):
+        roots[node_byte[node]] = node
+        node = ends[node]
+    many = needed[0]
+    needed[0] = 0
+    for i in range(len(text)):
+        if needed[i] == many:
+            continue
+        at, node = i, roots[text[i]]
+        while node >= 0:
+            at += 1
+            if first_token[node + 1] > first_token[node] and needed[i] + 1 < needed[at]:
+                needed[at] = needed[i] + 1
+            child, end, node = node + 1, ends[node], -1
+            if at < len(text):
+                while child < end:
+                    if node_byte[child] == text[at]:
+                        node = child
+                        break
+                    child = ends[child]
+    return int(needed[len(text)])

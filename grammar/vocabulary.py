@@ -137,7 +137,7 @@ class Vocabulary:
         texts = [self.tokens[i] or b"" for i in order]
         starts = np.zeros(len(texts) + 1, dtype=np.int32)
         np.cumsum([len(t) for t in texts], out=starts[1:])
-        return np.frombuffer(b"".join(texts), dtype=np.uint8), starts
+        return np.frombuffer(bytearray(b"".join(texts)), dtype=np.uint8), starts  # writable, as loops are compiled for
 
     def _trie_of(self, order: list[int]) -> Trie:
         text, starts = self._joined(order)

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from ..alternatives import MANY
 from ..expressions import EMPTY as EMPTY_EXPRESSION
 from ..expressions import INFINITE, Expressions
 from ..expressions import NOTHING as NOTHING_EXPRESSION
@@ -19,7 +20,7 @@ from ..expressions import NOTHING as NOTHING_EXPRESSION
 NEVER, EMPTY = 0, 1
 (NEVER_KIND, EMPTY_KIND, TERMINAL, REFERENCE, SEQUENCE, CHOICE, REPEAT) = range(7)
 
-LONGEST = 1 << 40  # bytes: a rule whose shortest text is longer is as good as one without any
+LONGEST = 1 << 20  # bytes: a rule whose shortest text is longer is as good as one without any
 
 Value = TypeVar("Value")
 
@@ -75,6 +76,13 @@ class Cfg:
                 flat.update(dict.fromkeys(self.parts[node]))
             elif node != NEVER:
                 flat[node] = None
+        if len(flat) > MANY:
+            terminals = {self.parts[node]: node for node in flat if self.kind[node] == TERMINAL}
+            kept = self.expressions.with_words(set(terminals))
+            for expression, node in terminals.items():
+                if expression not in kept:
+                    del flat[node]
+            flat.update(dict.fromkeys(self.terminal(e) for e in sorted(kept - terminals.keys())))
         if len(flat) < 2:
             return next(iter(flat), NEVER)
         return self._intern(CHOICE, tuple(flat))

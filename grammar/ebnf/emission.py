@@ -130,9 +130,15 @@ class _Emission:
     def _of_rule(self, name: str) -> int:
         regular = self._regular_rules.get(name)
         if regular is not None:
-            return self._rules.terminal(regular.expression)
-        key = ("ebnf", self._identity, name)
-        return self._rules.rule(key, lambda: self._emit(self._cfg.bodies[name]), self._shortest.get(name, INFINITE))
+            node = self._rules.terminal(regular.expression)
+        else:
+            key = ("ebnf", self._identity, name)
+            shortest = self._shortest.get(name, INFINITE)
+            node = self._rules.rule(key, lambda: self._emit(self._cfg.bodies[name]), shortest)
+        place = (f"rule {name}", "")
+        if self._rules.places.setdefault(node, place) != place:
+            self._rules.places[node] = ("", "")  # of several rules
+        return node
 
     def _emit(self, root: int) -> int:
         cfg, rules, known = self._cfg, self._rules, self._emitted

@@ -9,7 +9,8 @@ import re
 
 from .text import fail
 
-MAX_LARK_CHARACTERS = 200_000  # lark reads about a quarter of a million a second, and nothing can stop it
+MAX_LARK_CHARACTERS = 200_000
+MAX_LARK_WORDS = 15_000  # names, texts and signs: lark reads some 35,000 a second, and nothing can stop it
 MAX_LARK_NESTING = 100
 
 TOKEN = re.compile(
@@ -20,6 +21,7 @@ TOKEN = re.compile(
       | (?P<closes>[)\]}])""",
     re.VERBOSE | re.DOTALL,
 )
+WORD = re.compile(r"\w+|\S")
 
 
 def scan(text: str) -> None:
@@ -28,7 +30,7 @@ def scan(text: str) -> None:
         fail(f"a grammar of more than {MAX_LARK_CHARACTERS:,} characters", text, 0)
     if "\0" in text:
         fail("NUL means nothing here", text, text.index("\0"), r"write \x00 inside a terminal")
-    depth = at = 0
+    depth = at = words = 0
     while at < len(text):
         match = TOKEN.match(text, at)
         if match is None:
@@ -37,4 +39,8 @@ def scan(text: str) -> None:
         depth += (match.lastgroup == "opens") - (match.lastgroup == "closes")
         if depth > MAX_LARK_NESTING:
             fail(f"more than {MAX_LARK_NESTING} groups within groups", text, at)
+        comment = match.lastgroup == "skip" and text[at] in "/#"
+        words += 0 if comment else len(WORD.findall(match[0])) if match.lastgroup == "skip" else 1
+        if words > MAX_LARK_WORDS:
+            fail(f"a grammar of more than {MAX_LARK_WORDS:,} names, texts and signs", text, at)
         at = match.end()

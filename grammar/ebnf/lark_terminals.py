@@ -20,6 +20,7 @@ from ..regex_tree import Anchor, Choice, Node, Repeat, Sequence_
 from .text import MAX_REPEAT, fail, mention
 
 LONGEST_PATTERN = 100_000  # characters
+LONGEST_LAZY = 1_000  # characters of a pattern that LAZY is tried on, in time that grows with their square
 STRING_INSIDE = re.compile(r"""(?<!")(?<!')(?P<quote>["'`])\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quote)(?!["'])""")
 FIXED = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"
 ANY_OF = r"(?:\.|\((?:\?:)?(?:\.\|(?:\\n|\n)|(?:\\n|\n)\|\.)\)|\[(?:\\.|[^\]\\])+\])"
@@ -81,7 +82,7 @@ class Terminals:
         except RegexError as error:
             shown = pattern[error.offset : error.offset + 20]
             fail(f"in the terminal {name}: {error.message} (at {shown!r})", self._text, at, error.hint)
-        if LAZY.fullmatch(pattern):
+        if len(pattern) <= LONGEST_LAZY and re.search(r"[*+]\?", pattern) and LAZY.fullmatch(pattern):
             longer = expressions.concat(result, expressions.repeat(expressions.any_byte, 1))
             result = expressions.both((result,), minus=longer)
         return result

@@ -20,6 +20,7 @@ from .cfg import CHOICE, EMPTY, EMPTY_KIND, NEVER, REFERENCE, REPEAT, SEQUENCE, 
 
 # Putting the rules of a cycle into each other can multiply them: nodes that it may add, alternatives of one rule.
 MOST_NODES, MOST_WAYS = 10_000, 500
+MOST_RULES = 200  # of a cycle
 
 Parts = tuple[int, dict[str, int]]  # (texts that begin with none of the rules, rule -> what follows it)
 
@@ -56,6 +57,8 @@ def _uses(cfg: Cfg) -> dict[str, int]:
 
 def _break_cycle(cfg: Cfg, names: Sequence[str]) -> None:
     """No rule of `names` begins with a rule of them any more.  The last ones keep their shape best."""
+    if len(names) > MOST_RULES:
+        raise GrammarTooComplex(f"more than {MOST_RULES} rules begin with each other", place=f"rule {names[0]}")
     done: list[str] = []
     before = len(cfg.kind)
     for name in names:
@@ -160,23 +163,34 @@ def _joined(cfg: Cfg, several: Iterable[dict[str, int]]) -> dict[str, int]:
     return {name: cfg.choice(nodes) for name, nodes in result.items()}
 
 
-def right_parts(cfg: Cfg, node: int, name: str) -> tuple[int, int]:
-    """(y, P) with node = y | P `name`; what of y ends with the rule all the same is left in it."""
+def right_parts(cfg: Cfg, node: int, name: str, known: dict[int, tuple[int, int]] | None = None) -> tuple[int, int]:
+    """(y, P) with node = y | P `name`; what of y ends with the rule all the same is left in it.
+
+    known: of nodes that have been looked at"""
+    known = {} if known is None else known
+    found = known.get(node)
+    if found is None:
+        cfg.expressions.budget.tick()
+        found = known[node] = _right_parts(cfg, node, name, known)
+    return found
+
+
+def _right_parts(cfg: Cfg, node: int, name: str, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
     kind, parts = cfg.kind[node], cfg.parts[node]
     if kind == REFERENCE and parts == name:
         return NEVER, EMPTY
     if kind == CHOICE:
-        pairs = [right_parts(cfg, member, name) for member in parts]
+        pairs = [right_parts(cfg, member, name, known) for member in parts]
         return cfg.choice(y for y, _ in pairs), cfg.choice(p for _, p in pairs)
     if kind == SEQUENCE:
         *front, last = cfg.items(node)
-        y, p = right_parts(cfg, last, name)
+        y, p = right_parts(cfg, last, name, known)
         if p == NEVER:
             return node, NEVER
         before = cfg.sequence(*front)
         rest, prefix = cfg.sequence(before, _without_empty_member(cfg, y)), cfg.sequence(before, p)
         if EMPTY in cfg.members(y):
-            y, p = right_parts(cfg, before, name)
+            y, p = right_parts(cfg, before, name, known)
             rest, prefix = cfg.choice((rest, y)), cfg.choice((prefix, p))
         return rest, prefix
     return node, NEVER

@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import GrammarTooComplex
+from ..limits import CALL_FUEL, MAX_BYTES
 from ..rules import DISTINCT_END, END, LITERAL, RULE, SILENT, TERMINAL, Rules
 from . import interning, memory, steps
-from .memory import ACCEPTS, DONE, FUEL, NEED, NEEDED, SIZE, Int32, Memory, UInt8
+from .memory import ACCEPTS, DONE, FRAMES, FUEL, NEED, NEEDED, SIZE, Int32, Memory, UInt8
 from .states import States
 
 if TYPE_CHECKING:
     from ..token_mask import MaskRow
 
-CALL_FUEL = 50_000_000  # items and nodes that one call may look at
+OBJECT_BYTES = 400  # what a configuration, a node or an expression takes, with its entries in tables
 MAX_COST = 1 << 28  # bytes; longer shortest texts all count as this long
-MAX_BYTES = 128 * 2**20  # of one automaton's memory
-MAX_CONFIGURATIONS = 200_000
+LOOK = 15  # the clock is looked at once in so many expansions and one
 
 
 class Configuration:
@@ -36,7 +36,7 @@ class Configuration:
     Slots are filled in by those who need them: `mask` by token_mask.py, `next` by the grammar (token id -> what comes
     after it), `forced`, `needed` (tokens of the shortest completion)."""
 
-    __slots__ = ("accepting", "cost", "forced", "items", "mask", "needed", "next", "within")
+    __slots__ = ("accepting", "cost", "forced", "items", "mask", "needed", "next")
 
     def __init__(self, items: Int32, accepting: bool, cost: int) -> None:
         self.items, self.accepting, self.cost = items, accepting, cost
@@ -44,7 +44,6 @@ class Configuration:
         self.next: dict[int, Configuration] = {}
         self.forced: bytes | None = None
         self.needed = -1
-        self.within: dict[int, Any] = {}
 
 
 class Pushdown:
@@ -55,11 +54,16 @@ class Pushdown:
         self.rules, self.expressions = rules, rules.expressions
         self.memory = _memory()
         self.table = self.memory.table
+        # The arrays flat: to write a number into these takes a third of the time.
+        self.views = _views(self.memory._asdict())
+        self._bytes = sum(array.nbytes for array in self.memory)
         self._counts = self.memory.counts
         self._counts[:3] = 1, 2, 1  # index 0 is the bottom frame, no text, no list; text 1 is empty
         self._position_of: dict[int, int] = {}
         self._positions, self._edges = 1, 0
         self._known: dict[bytes, Configuration] = {}
+        self._items_bytes = 0
+        self.expansions = 0  # rows, entries of rows and nodes worked out
         self._texts: dict[int, bytes] = {}
         self.states: States = States(self, None if base is None else base.states)
 
@@ -92,6 +96,19 @@ class Pushdown:
         steps.sort_items(self.table, 0, size)
         return out[:done].tobytes(), self._intern(size)
 
+    def next_bytes(self, configuration: Configuration) -> frozenset[int]:
+        """The bytes that may come next, each tried.  For explanations: it takes its time, and leaves nothing behind."""
+        before = self.mark()
+        found = set()
+        for byte in range(256):
+            text = np.full(1, byte, dtype=np.uint8)
+            self._counts[SIZE], self._counts[DONE] = self.load(configuration.items), 0
+            size = self._run(lambda: int(steps.advance(self.table, int(self._counts[SIZE]), text, 0)))  # noqa: B023
+            if size or self._counts[ACCEPTS]:
+                found.add(byte)
+        self.forget(before)
+        return frozenset(found)
+
     def load(self, items: Int32) -> int:
         """Put a set where the kernels look for it; returns its size."""
         size = len(items)
@@ -107,11 +124,21 @@ class Pushdown:
     def _run(self, call: Callable[[], int]) -> int:
         """Call a kernel until nothing is missing."""
         self._counts[FUEL] = CALL_FUEL
+        before = self.mark()
         while True:
             result = call()
             if result >= 0:
                 return result
-            self.supply()
+            self.supply(before)
+
+    def mark(self) -> list[int]:
+        """How many frames, texts and lists there are; for `forget`."""
+        found: list[int] = self._counts[:3].tolist()
+        return found
+
+    def forget(self, mark: list[int]) -> None:
+        """Drop the frames, texts and lists made since."""
+        interning.forget(self.table, *mark)
 
     def _intern(self, size: int) -> Configuration:
         accepting = bool(self._counts[ACCEPTS])
@@ -122,13 +149,43 @@ class Pushdown:
             cost = 0 if accepting else int(steps.cost_of(self.table, 0, size))
             items.flags.writeable = False
             known = self._known[key] = Configuration(items, accepting, cost)
+            self._items_bytes += 2 * items.nbytes
         return known
+
+    def forget_configurations(self) -> None:
+        """Let go of all configurations but those that outputs stand at; what is needed again is made again."""
+        for configuration in self._known.values():
+            configuration.next.clear()
+        self._known.clear()
+        self._items_bytes = 0
+
+    @property
+    def num_configurations(self) -> int:
+        return len(self._known)
+
+    @property
+    def num_states(self) -> int:
+        return len(self.states)
+
+    @property
+    def num_frames(self) -> int:
+        return int(self._counts[FRAMES])
 
     # ---- what kernels lack --------------------------------------------------------------------------------------
 
-    def supply(self) -> None:
-        """Fill in what the last kernel call said that it needs."""
+    def supply(self, before: list[int]) -> None:
+        """Fill in what the last kernel call said that it needs.  If that is too much, all is as it was at `before`."""
+        try:
+            self._supply()
+        except GrammarTooComplex:
+            self.forget(before)
+            raise
+
+    def _supply(self) -> None:
         need, needed = int(self._counts[NEED]), int(self._counts[NEEDED])
+        self.expansions += 1
+        if self.expansions & LOOK == 0:
+            self.expressions.budget.look()
         if need == memory.NEED_ROW:
             self.states.expand(needed)
         elif need == memory.NEED_BYTE:
@@ -143,16 +200,16 @@ class Pushdown:
     def _make_room(self, need: int) -> None:
         m = self.memory
         if need == memory.NEED_FRAMES:
-            self.grow("frames", "frame_depth", "frame_cost")
-            m = self.replace(frame_table=np.zeros(2 * len(m.frame_table), dtype=np.int32))
+            table = np.zeros(2 * len(m.frame_table), dtype=np.int32)
+            self.replace(frame_table=table, **self._doubled("frames", "frame_depth", "frame_cost"))
             interning.rehash_frames(self.table)
         elif need == memory.NEED_TEXTS:
-            self.grow("texts")
-            m = self.replace(text_table=np.zeros(2 * len(m.text_table), dtype=np.int32))
+            table = np.zeros(2 * len(m.text_table), dtype=np.int32)
+            m = self.replace(text_table=table, **self._doubled("texts"))
             interning.rehash_pairs(m.text_table, m.texts, m.counts, memory.TEXTS, 2)
         elif need == memory.NEED_SEEN:
-            self.grow("seen")
-            m = self.replace(seen_table=np.zeros(2 * len(m.seen_table), dtype=np.int32))
+            table = np.zeros(2 * len(m.seen_table), dtype=np.int32)
+            m = self.replace(seen_table=table, **self._doubled("seen"))
             interning.rehash_pairs(m.seen_table, m.seen, m.counts, memory.SEEN, 1)
         elif need == memory.NEED_ITEMS:
             self.grow("items", "work")
@@ -161,14 +218,20 @@ class Pushdown:
 
     def grow(self, *names: str) -> None:
         """Make arrays twice as long."""
-        if self.num_bytes > MAX_BYTES:
-            raise GrammarTooComplex(f"needs more than {MAX_BYTES >> 20} MB", place=self.expressions.budget.place)
+        self.replace(**self._doubled(*names))
+
+    def _doubled(self, *names: str) -> dict[str, npt.NDArray[Any]]:
         grown = {}
         for name in names:
             old = getattr(self.memory, name)
+            if self._bytes + old.nbytes > MAX_BYTES:
+                raise self._too_large()
             grown[name] = np.zeros((2 * len(old), *old.shape[1:]), dtype=old.dtype)
             grown[name][: len(old)] = old
-        self.replace(**grown)
+        return grown
+
+    def _too_large(self) -> GrammarTooComplex:
+        return GrammarTooComplex(f"needs more than {MAX_BYTES >> 20} MB", place=self.expressions.budget.place)
 
     def make_level_ends(self, longest: int) -> None:
         """Room for walks over tokens of up to `longest` bytes."""
@@ -176,54 +239,66 @@ class Pushdown:
             self.replace(level_ends=np.zeros(longest + 2, dtype=np.int32))
 
     def replace(self, **arrays: npt.NDArray[Any]) -> Memory:
-        self.memory = self.memory._replace(**arrays)
-        self.table = self.memory.table
-        return self.memory
+        new = self.memory._replace(**arrays)
+        num_bytes = sum(array.nbytes for array in new)
+        if num_bytes > max(MAX_BYTES, self._bytes):
+            raise self._too_large()
+        self.memory, self.table, self._bytes = new, new.table, num_bytes
+        self.views.update(_views(arrays))
+        return new
 
     @property
     def num_bytes(self) -> int:
-        return sum(array.nbytes for array in self.memory)
+        """Memory that it holds, about."""
+        made = OBJECT_BYTES * (len(self._known) + len(self.rules) + len(self.expressions.kind))
+        return self._bytes + self._items_bytes + made
 
     def _literal_at(self, node: int) -> int:
         position = self._position_of.get(node)
         if position is None:
             text = self.rules.parts[node]
             position = self._position_of[node] = self._positions
-            end = position + len(text)
+            end = self._positions = position + len(text)
             while end >= len(self.memory.lit_byte):
                 self.grow("lit_byte", "lit_flags", "lit_left")
-            m = self.memory
-            m.lit_byte[position:end] = np.frombuffer(text, dtype=np.uint8)
+            views = self.views
+            views["lit_byte"][position:end] = text
             if self.rules.kind[node] == SILENT:
-                m.lit_flags[position:end] = memory.QUIET
-            m.lit_flags[end - 1] |= memory.LAST
-            m.lit_left[position:end] = np.arange(len(text), 0, -1)
-            self._positions = end
+                self.memory.lit_flags[position:end] = memory.QUIET
+            views["lit_flags"][end - 1] |= memory.LAST
+            left = views["lit_left"]
+            for i in range(len(text)):
+                left[end - 1 - i] = i + 1
         return -position
 
+    def literal_from(self, state: int) -> bytes:
+        """What is left of the literal that a state below 0 stands in."""
+        return self._text_of(state)
+
     def _expand_node(self, node: int) -> None:
+        rules = self.rules
         rows = []
-        for op, target, then in self.rules.edges(node):
+        for op, target, then in rules.edges(node):
             if op == TERMINAL:
-                target = self.states.state_of(self.rules.parts[target])
+                target = self.states.state_of(rules.parts[target])
             elif op in (LITERAL, SILENT):
                 target = self._literal_at(target)
             elif op == RULE:
-                target = self.rules.body(target)
+                target = rules.body(target)
             rows.append((op, target, then))
-        first = self._edges
+        first = at = self._edges
         self._edges += len(rows)
         while self._edges >= len(self.memory.edges):
             self.grow("edges")
-        while len(self.rules) >= len(self.memory.edge_count):
+        while len(rules) >= len(self.memory.edge_count):
             self.grow("edge_start", "edge_count", "node_cost")
-        m, shortest = self.memory, self.rules.shortest
-        if rows:
-            m.edges[first : self._edges] = rows
-            for _, _, then in rows:
-                m.node_cost[then] = min(MAX_COST, shortest[then])
-        m.edge_start[node] = first
-        m.edge_count[node] = len(rows) + 1
+        edges, costs = self.views["edges"], self.views["node_cost"]
+        for op, target, then in rows:
+            edges[3 * at], edges[3 * at + 1], edges[3 * at + 2] = op, target, then
+            costs[then] = min(MAX_COST, rules.shortest[then])
+            at += 1
+        self.views["edge_start"][node] = first
+        self.views["edge_count"][node] = len(rows) + 1
 
     # ---- the shortest way on ------------------------------------------------------------------------------------
 
@@ -249,8 +324,8 @@ class Pushdown:
                 at = waiting.pop()
                 if shortest[at] == 0:
                     continue
-                edges = [edge for edge in self.rules.edges(at) if edge.op != END]
-                op, target, then = min(edges, key=lambda edge: shortest[edge.target] + shortest[edge.then])
+                edges = [edge for edge in self.rules.edges(at) if edge[0] != END]
+                op, target, then = min(edges, key=lambda edge: shortest[edge[1]] + shortest[edge[2]])
                 waiting.append(then)
                 if op == TERMINAL:
                     parts.append(self.states.shortest_text(self.states.state_of(self.rules.parts[target])))
@@ -262,6 +337,10 @@ class Pushdown:
         return known
 
 
+def _views(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name: memoryview(array.reshape(-1)) for name, array in arrays.items()}
+
+
 def _memory() -> Memory:
     def int32(*shape: int) -> Int32:
         return np.zeros(shape, dtype=np.int32)
@@ -269,13 +348,14 @@ def _memory() -> Memory:
     def uint8(size: int) -> UInt8:
         return np.zeros(size, dtype=np.uint8)
 
+    states = {name: int32(256) for name in memory.BY_STATE}
     return Memory(
-        dfa_next=int32(256, 256), dfa_flags=uint8(256), dfa_level=int32(256), dfa_cost=int32(256),
+        **{**states, "dfa_next": int32(256, 256), "dfa_flags": uint8(256)},  # type: ignore[arg-type]
         lit_byte=uint8(4096), lit_flags=uint8(4096), lit_left=int32(4096),
         edge_start=int32(2048), edge_count=int32(2048), node_cost=int32(2048), edges=int32(4096, 3),
         frames=int32(1024, 4), frame_depth=int32(1024), frame_cost=int32(1024),
         texts=int32(1024, 2), seen=int32(64, 2),
         frame_table=int32(2048), text_table=int32(2048), seen_table=int32(128),
         items=int32(2048, 3), work=int32(2048, 3), visited=int32(2048, 4),
-        level_ends=int32(2), counts=np.zeros(20, dtype=np.int64),
+        level_ends=int32(2), first_bytes=uint8(256), counts=np.zeros(24, dtype=np.int64),
     )  # fmt: skip

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..jit import jit
 from .memory import (
     FRAMES,
+    FUEL,
     NEED,
     NEED_FRAMES,
     NEED_SEEN,
@@ -23,7 +25,6 @@ from .memory import (
     frame_depth_of,
     frame_table_of,
     frames_of,
-    jit,
     node_cost_of,
     seen_of,
     seen_table_of,
@@ -86,6 +87,7 @@ def push_frame(m: Int64, node: int, below: int, kind: int, extra: int) -> int:
         counts_of(m)[NEED] = NEED_FRAMES
         return -1
     counts_of(m)[FRAMES] = frame + 1
+    counts_of(m)[FUEL] -= 1
     frames_of(m)[frame, 0] = node
     frames_of(m)[frame, 1] = below
     frames_of(m)[frame, 2] = kind

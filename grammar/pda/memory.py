@@ -41,8 +41,14 @@ NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEED_ITEMS, 
     KEPT_TEXTS,
     KEPT_SEEN,
     NEEDED_BYTE,
-) = range(17)  # of `counts`
+    PASS,
+    KEY,
+    SECOND_KEY,
+    ONE_STACK,
+    TAKEN,
+) = range(22)  # of `counts`
 EMPTY_TEXT = 1
+BY_STATE = ("dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_clamp", "dfa_taken", "dfa_cost")
 
 
 class Memory(NamedTuple):
@@ -50,6 +56,9 @@ class Memory(NamedTuple):
 
     dfa_next     [states, 256] int32: next state, 0 for none, -1 where not worked out yet    dfa_flags  [states] uint8
     dfa_level    [states] int32: plain characters that may follow for sure   dfa_cost [states] int32: bytes to the end
+    dfa_whole    [states] int32: a state with the same row but for some entries that lead to less; 0: none
+    dfa_clamp    [states] int32: the state that no token tells from this one, its counters small (Horizon); 0: not known
+    dfa_taken    [states] int32: bytes that shortest texts lose by that
     lit_byte     [positions] uint8      lit_flags  [positions] uint8      lit_left [positions] int32: bytes to the end
     edge_start   [nodes] int32: into edges      edge_count [nodes] int32: their number + 1, 0: not known yet
     node_cost    [nodes] int32: bytes of a shortest text
@@ -61,12 +70,16 @@ class Memory(NamedTuple):
     items        [items, 3] int32: a stack of sets, each on top of those it was made from
     work         [items, 3] int32: nodes to close           visited  [size, 4] int32: what a step has met, by its stamp
     level_ends   [longest token + 2] int32: in a walk, where the set after each byte of the present node ends
+    first_bytes  [256] uint8: in a walk, 1 for bytes that are treated apart
     counts       int64: how much of the arrays is used, what is needed, results
     """
 
     dfa_next: Int32
     dfa_flags: UInt8
     dfa_level: Int32
+    dfa_whole: Int32
+    dfa_clamp: Int32
+    dfa_taken: Int32
     dfa_cost: Int32
     lit_byte: UInt8
     lit_flags: UInt8
@@ -87,6 +100,7 @@ class Memory(NamedTuple):
     work: Int32
     visited: Int32
     level_ends: Int32
+    first_bytes: UInt8
     counts: Int64
 
     @property
@@ -94,11 +108,6 @@ class Memory(NamedTuple):
         """int64 [2 * arrays]: address and length of each, all that loops are given: unpacking so many arrays
         would cost more than most calls do.  Good for as long as the arrays are kept."""
         return np.array([part for array in self for part in (array.ctypes.data, len(array))], dtype=np.int64)
-
-
-def jit(signature: Any) -> Any:
-    """A loop that is compiled when it is imported, from numba's cache if it is there: never while a request waits."""
-    return numba.njit(signature, cache=True, nogil=True)
 
 
 def _array(index: int, dtype: Any, width: int) -> Any:
@@ -119,24 +128,28 @@ def _array(index: int, dtype: Any, width: int) -> Any:
 dfa_next_of = _array(0, np.int32, 256)
 dfa_flags_of = _array(1, np.uint8, 0)
 dfa_level_of = _array(2, np.int32, 0)
-dfa_cost_of = _array(3, np.int32, 0)
-lit_byte_of = _array(4, np.uint8, 0)
-lit_flags_of = _array(5, np.uint8, 0)
-lit_left_of = _array(6, np.int32, 0)
-edge_start_of = _array(7, np.int32, 0)
-edge_count_of = _array(8, np.int32, 0)
-node_cost_of = _array(9, np.int32, 0)
-edges_of = _array(10, np.int32, 3)
-frames_of = _array(11, np.int32, 4)
-frame_depth_of = _array(12, np.int32, 0)
-frame_cost_of = _array(13, np.int32, 0)
-texts_of = _array(14, np.int32, 2)
-seen_of = _array(15, np.int32, 2)
-frame_table_of = _array(16, np.int32, 0)
-text_table_of = _array(17, np.int32, 0)
-seen_table_of = _array(18, np.int32, 0)
-items_of = _array(19, np.int32, 3)
-work_of = _array(20, np.int32, 3)
-visited_of = _array(21, np.int32, 4)
-level_ends_of = _array(22, np.int32, 0)
-counts_of = _array(23, np.int64, 0)
+dfa_whole_of = _array(3, np.int32, 0)
+dfa_clamp_of = _array(4, np.int32, 0)
+dfa_taken_of = _array(5, np.int32, 0)
+dfa_cost_of = _array(6, np.int32, 0)
+lit_byte_of = _array(7, np.uint8, 0)
+lit_flags_of = _array(8, np.uint8, 0)
+lit_left_of = _array(9, np.int32, 0)
+edge_start_of = _array(10, np.int32, 0)
+edge_count_of = _array(11, np.int32, 0)
+node_cost_of = _array(12, np.int32, 0)
+edges_of = _array(13, np.int32, 3)
+frames_of = _array(14, np.int32, 4)
+frame_depth_of = _array(15, np.int32, 0)
+frame_cost_of = _array(16, np.int32, 0)
+texts_of = _array(17, np.int32, 2)
+seen_of = _array(18, np.int32, 2)
+frame_table_of = _array(19, np.int32, 0)
+text_table_of = _array(20, np.int32, 0)
+seen_table_of = _array(21, np.int32, 0)
+items_of = _array(22, np.int32, 3)
+work_of = _array(23, np.int32, 3)
+visited_of = _array(24, np.int32, 4)
+level_ends_of = _array(25, np.int32, 0)
+first_bytes_of = _array(26, np.uint8, 0)
+counts_of = _array(27, np.int64, 0)

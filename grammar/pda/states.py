@@ -32,6 +32,7 @@ class States:
 
     def __init__(self, automaton: Pushdown, base: States | None = None) -> None:
         self._automaton, self._e = automaton, automaton.rules.expressions
+        self._shortest_steps: dict[int, tuple[bytes, int]] = {}  # see shortest_text
         self._pieces: dict[int, list[Piece]] = {}  # of states whose rows are not worked out in full
         if base is None:
             self._state_of: dict[int, int] = {}
@@ -46,7 +47,7 @@ class States:
     def _take_over(self, base: States) -> None:
         count = len(self._expression_of)
         old, new = base._automaton.memory, {}
-        for name in ("dfa_next", "dfa_flags", "dfa_level", "dfa_cost"):
+        for name in memory.BY_STATE:
             rows = getattr(old, name)
             new[name] = np.empty((256 + count, *rows.shape[1:]), rows.dtype)
             new[name][:count] = rows[:count]
@@ -62,13 +63,15 @@ class States:
         if state is None:
             state = self._state_of[expression] = len(self._expression_of)
             if state >= len(self._automaton.memory.dfa_flags):
-                self._automaton.grow("dfa_next", "dfa_flags", "dfa_level", "dfa_cost")
+                self._automaton.grow(
+                    "dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_clamp", "dfa_taken", "dfa_cost"
+                )
             self._expression_of.append(expression)
-            e, m = self._e, self._automaton.memory
+            e, views = self._e, self._automaton.views
             final = memory.FINAL if expression == EMPTY else 0
-            m.dfa_flags[state] = (memory.ACCEPTING if e.nullable[expression] else 0) | final
-            m.dfa_cost[state] = min(MAX_COST, e.shortest[expression])
-            m.dfa_level[state] = min(MAX_COST, e.plain_level(expression))
+            views["dfa_flags"][state] = (memory.ACCEPTING if e.nullable[expression] else 0) | final
+            views["dfa_cost"][state] = min(MAX_COST, e.shortest[expression])
+            views["dfa_level"][state] = min(MAX_COST, e.plain_level(expression))
         return state
 
     def expression_of(self, state: int) -> int:
@@ -149,6 +152,7 @@ class States:
                     rest = e.both((self._expression_of[line[byte]],), left)
                     line[byte] = 0 if rest == NOTHING else self.state_of(rest)
         self._automaton.memory.dfa_next[state] = line
+        self._automaton.memory.dfa_whole[state] = whole
         self._automaton.memory.dfa_flags[state] |= memory.KNOWN
         return True
 
@@ -163,12 +167,19 @@ class States:
 
     def shortest_text(self, state: int) -> bytes:
         """The bytes of one shortest completion, always the same way on from the same state."""
-        text, shortest = bytearray(), self._e.shortest
+        text, shortest, steps = bytearray(), self._e.shortest, self._shortest_steps
         expression = self._expression_of[state]
         while not self._e.nullable[expression]:
-            row: Row = self._e.derivatives(expression)
-            members, expression = min(row, key=lambda pair: (shortest[pair[1]], _preference(pair[0])))
-            text.append(_preference(members)[1])
+            step = steps.get(expression)
+            if step is None:
+                literal, rest = self._e.literal_and_rest(expression)
+                if not literal:
+                    row: Row = self._e.derivatives(expression)
+                    members, rest = min(row, key=lambda pair: (shortest[pair[1]], _preference(pair[0])))
+                    literal = bytes((_preference(members)[1],))
+                step = steps[expression] = literal, rest
+            text += step[0]
+            expression = step[1]
         return bytes(text)
 
 

@@ -5,6 +5,7 @@ Used inside of this package, and by token_mask.py."""
 
 from __future__ import annotations
 
+from ..jit import jit
 from ..rules import DISTINCT, DISTINCT_END, EMPTY, END, LITERAL, SCOPE, SILENT, TERMINAL
 from .interning import is_first, item_tag, longer_text, next_stamp, pair_of, push_frame
 from .memory import (
@@ -43,7 +44,6 @@ from .memory import (
     frame_depth_of,
     frames_of,
     items_of,
-    jit,
     lit_byte_of,
     lit_flags_of,
     lit_left_of,
@@ -53,6 +53,8 @@ from .memory import (
     visited_of,
     work_of,
 )
+
+CHEAP = 3  # to move so many items, as a power of two, is the work that one node to close is
 
 
 @jit("int64(int64[::1], int64, int64)")
@@ -69,6 +71,7 @@ def end_distinct(m: Int64, frame: int, text: int) -> int:
         counts_of(m)[LOWEST] = frame_depth_of(m)[scope]
     entry = frames_of(m)[scope, 3]
     while entry != 0:
+        counts_of(m)[FUEL] -= 1
         if seen_of(m)[entry, 0] == text:
             return -1
         entry = seen_of(m)[entry, 1]
@@ -93,6 +96,10 @@ def joined_text(m: Int64, outer: int, inner: int) -> int:
     while at != EMPTY_TEXT:
         length += 1
         at = texts_of(m)[at, 0]
+    counts_of(m)[FUEL] -= length * length // 8
+    if counts_of(m)[FUEL] < 0:
+        counts_of(m)[NEED] = NEED_FUEL
+        return -1
     for i in range(length - 1, -1, -1):
         at = inner
         for _ in range(i):
@@ -197,7 +204,10 @@ def step(m: Int64, begin: int, end: int, byte: int) -> int:
         return -1
     if several:
         next_stamp(m)
-    counts_of(m)[FUEL] -= end - begin
+    counts_of(m)[FUEL] -= 1 + ((end - begin) >> CHEAP)
+    if counts_of(m)[FUEL] < 0:
+        counts_of(m)[NEED] = NEED_FUEL
+        return -1
     for i in range(begin, end):
         state, frame, text = items_of(m)[i, 0], items_of(m)[i, 1], items_of(m)[i, 2]
         if state < 0:
@@ -248,16 +258,21 @@ def start(m: Int64, node: int) -> int:
 def sort_items(m: Int64, begin: int, end: int) -> None:
     """Put a set in its canonical order."""
     items = items_of(m)
-    for i in range(begin + 1, end):
-        state, frame, text = items[i, 0], items[i, 1], items[i, 2]
-        j = i
-        while j > begin:
-            before = items[j - 1]
-            if before[0] < state or (before[0] == state and (before[1], before[2]) <= (frame, text)):
-                break
-            items[j, 0], items[j, 1], items[j, 2] = before[0], before[1], before[2]
-            j -= 1
-        items[j, 0], items[j, 1], items[j, 2] = state, frame, text
+    gap = 1
+    while 9 * gap < end - begin:
+        gap = 3 * gap + 1
+    while gap > 0:  # Shell's way: few items mostly, but they may be thousands
+        for i in range(begin + gap, end):
+            state, frame, text = items[i, 0], items[i, 1], items[i, 2]
+            j = i
+            while j >= begin + gap:
+                before = items[j - gap]
+                if before[0] < state or (before[0] == state and (before[1], before[2]) <= (frame, text)):
+                    break
+                items[j, 0], items[j, 1], items[j, 2] = before[0], before[1], before[2]
+                j -= gap
+            items[j, 0], items[j, 1], items[j, 2] = state, frame, text
+        gap //= 3
 
 
 @jit("int64(int64[::1], int64, int64)")

@@ -6,6 +6,7 @@ Imported by the engine loop; imports grammar, never torch.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from ..config import GrammarBackend
 
+log = logging.getLogger("forktree.engine")
+
 NUM_WORKERS = 4  # a constraint that takes its whole time limit holds up no other
 
 
@@ -30,7 +33,7 @@ class Constraints:
         self,
         tokenizer: Tokenizer,
         eos_token_ids: tuple[int, ...],
-        backend: GrammarBackend,
+        backend: GrammarBackend = "forktree",
         prepare: Callable[[], None] | None = None,
     ) -> None:
         """`prepare`: what else the first constraint needs, done on the same thread."""
@@ -40,24 +43,45 @@ class Constraints:
         self._making = threading.Lock()
         self._workers = ThreadPoolExecutor(NUM_WORKERS, "forktree-grammar")
 
+    def prepare(self) -> None:
+        """Begin with what the first constraint would wait for, on a thread of its own."""
+        if self._backend == "forktree":
+            self._workers.submit(self._warm_up)
+
     async def compile(self, params: SamplingParams, *, room: int) -> AnyMatcher | None:
-        """The start of the grammar that `params` ask for, if they do. Cancelling it drops what has not begun.
+        """The start of the grammar that `params` ask for, if they do. Cancelling it drops what has not begun, and ends
+        a compilation that nobody else waits for.
 
         room   tokens that the context has for the output
         Raises InvalidRequest naming the field: the constraint's, or max_new_tokens if no output is as short as that."""
         if not params.constraint_field:
             return None
-        return await asyncio.get_running_loop().run_in_executor(self._workers, self._compile, params, room)
+        cancelled = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._workers, self._compile, params, room, cancelled.is_set
+            )
+        finally:
+            cancelled.set()
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _compile(self, params: SamplingParams, room: int) -> AnyMatcher:
+    def _warm_up(self) -> None:
+        from forktree.grammar import warmup
+
+        try:
+            warmup()
+            self._made_compiler().prepare()
+        except Exception:  # the first constraint will tell; nobody waits for this
+            log.exception("preparing for constraints failed")
+
+    def _compile(self, params: SamplingParams, room: int, cancelled: Callable[[], bool]) -> AnyMatcher:
         from forktree.grammar import GrammarError  # numba: not at every start
 
         field = params.constraint_field
         try:
-            matcher = self._made_compiler().compile(_constraint(params)).matcher()
+            matcher = self._made_compiler().compile(_constraint(params), cancelled).matcher()
             needed = matcher.tokens_needed()
         except GrammarError as error:
             raise InvalidRequest(field, str(error), "invalid_grammar") from None

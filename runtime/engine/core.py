@@ -124,6 +124,7 @@ class EngineCore:
     async def run(self) -> None:
         """Say that the engine is ready, then serve until close."""
         self._emit([Ready(self._info)])
+        self._constraints.prepare()
         try:
             await (self._loop.run_overlapped() if self._overlap else self._loop.run_plain())
         finally:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CONTEXT_TOKENS = 8  # before the run, so that the tokenizer sees whole words
 MOST_FORESEEN = 12  # tokens that may come next, each of which is tried
-MUCH = 8  # bytes: a run of so many is hardly ever one token, nor all held back
+MUCH = 4  # bytes: a run of so many is hardly ever held back entirely
 
 
 @dataclass(frozen=True)

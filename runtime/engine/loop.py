@@ -229,11 +229,13 @@ class EngineLoop:
             return None
         self._scheduler.cut(request, jump.num_replaced, len(jump.token_ids))
         output.reopen(jump.num_replaced)
+        finish: Finish | None = None
         for token_id in jump.token_ids:
             self._scheduler.force(request, token_id)
-            if (finish := output.push(token_id, None)) is not None:
+            finish = output.push(token_id, None)
+            if finish is not None and finish.reason != "length":
                 return finish
-        return output.close(Finish("stop")) if matcher.finished else None
+        return output.close(Finish("stop")) if matcher.finished else finish  # the last token may be the last allowed
 
     def _is_jump_certain(self, request: Request, mask: IntArray) -> bool:
         assert self._jump_forward is not None

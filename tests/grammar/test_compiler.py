@@ -27,7 +27,6 @@ from forktree.grammar import (
     Vocabulary,
     check,
     compiler,
-    warmup,
 )
 from forktree.grammar.limits import Budget
 from forktree.grammar.pda import automaton
@@ -62,8 +61,9 @@ def test_threads_that_ask_for_one_constraint_get_one_grammar(monkeypatch: pytest
         built.append(constraint)
         original(self, constraint, *args)
 
-    monkeypatch.setattr(compiler.Grammar, "__init__", counting)
     cache = Compiler(VOCABULARY)
+    cache.prepare()
+    monkeypatch.setattr(compiler.Grammar, "__init__", counting)
     barrier = threading.Barrier(8)
 
     def work(_: int) -> Grammar:
@@ -273,11 +273,6 @@ def test_an_empty_vocabulary_is_no_accident() -> None:
     row = np.zeros(1, dtype=np.int32)
     assert matcher.fill_mask(row)
     assert row[0] == 2
-
-
-def test_warmup_may_be_called_again_and_again() -> None:
-    warmup()
-    warmup()
 
 
 def test_importing_the_package_and_checking_a_constraint_loads_neither_numba_nor_torch() -> None:

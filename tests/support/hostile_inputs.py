@@ -126,6 +126,12 @@ SCHEMAS: dict[str, Callable[[], Schema]] = {
         "minItems": 1000,
         "items": {"enum": list(range(999))},
     },
+    "distinct items of an enum": lambda: {
+        "type": "array",
+        "uniqueItems": True,
+        "minItems": 1000,
+        "items": {"enum": [i * 7919 for i in range(2000)]},
+    },
     "contains counted": lambda: {"type": "array", "contains": {"minimum": 5}, "minContains": 1000, "maxContains": 2000},
     "huge bounds": lambda: {"type": "integer", "minimum": -(10**400), "maximum": 10**400, "multipleOf": 7**200},
     "tiny multiples": lambda: {"type": "number", "multipleOf": 1e-300, "minimum": 1e-200, "maximum": 1e300},
@@ -159,6 +165,8 @@ REGEXES: dict[str, Callable[[], str]] = {
     "folded letters": lambda: "(?i)" + "ßſkKİ" * 2000,
     "100,000 characters": lambda: "x" * LONG,
     "100,000 characters with choices": lambda: "(ab|cd)?" * (LONG // 8),
+    "50,000 optional characters": lambda: "a?" * 50_000,
+    "50,000 letters of all scripts": lambda: r"\w" * 50_000,
     "20,000 words": lambda: "|".join(f"w{i * 7919 % 99991}x" for i in range(20_000)),
     "a class of 100,000 characters": lambda: "[" + "".join(map(chr, range(0x4E00, 0x4E00 + 20_000))) * 5 + "]*",
     "NUL": lambda: "a\x00*[\x00-\x02]",
@@ -189,6 +197,14 @@ LARKS: dict[str, Callable[[], str]] = {
     "counts": lambda: 'start: (("a"~1..1000)~1..1000)~1..1000\n',
     "a large count": lambda: 'start: "a"~1000000\n',
     "20,000 words": lambda: "start: " + " | ".join(f'"w{i * 7919 % 99991}"' for i in range(20_000)),
+    "190 KB of rules": lambda: (
+        "start: r0\n"
+        + "".join(f'r{i}: "a{i}" (r{i + 1} | "(" r{i // 2} ")")* /[a-z]{{{i % 9 + 1}}}/\n' for i in range(3_500))
+        + 'r3500: "b"\n'
+    ),
+    "300 rules that begin with each other": lambda: (
+        "start: r0\n" + "".join(f'r{i}: r{(i + 1) % 300} "a{i}" | r{i * 7 % 300} "b" | "c{i}"\n' for i in range(300))
+    ),
     "a long text": lambda: 'start: "' + "x" * LONG + '"',
     "a missing import": lambda: "%import .secrets.KEY\nstart: KEY\n",
     "an import of a path": lambda: "%import ..etc.passwd.X\nstart: X\n",
@@ -208,6 +224,11 @@ GBNFS: dict[str, Callable[[], str]] = {
     ),
     "counts": lambda: "root ::= ([a-z]{1,1000} ){1,1000}",
     "a large count": lambda: "root ::= [a-z]{1,1000000000}",
+    "22,000 rules": lambda: (
+        "root ::= r0\n"
+        + "".join(f'r{i} ::= "key{i}" [a-z]+ (r{(i * 7 + 1) % 22_000})?\n' for i in range(22_000))
+    ),
+    "45,000 words": lambda: "root ::= " + " | ".join(f'"w{i * 7919 % 99991}x"' for i in range(45_000)),
     "stars within stars": lambda: 'root ::= ((("a"*)*)*)*',
     "an unknown rule": lambda: "root ::= nowhere",
     "no root": lambda: 'other ::= "a"',

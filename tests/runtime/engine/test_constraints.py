@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
-from forktree.grammar import Compiler, Constraint, Grammar
+from forktree.grammar import CompilationCancelled, Compiler, Constraint, Grammar
 from forktree.runtime.engine.constraints import NUM_WORKERS, Constraints, _constraint
 from forktree.runtime.errors import InvalidRequest
 from forktree.runtime.sampling_params import SamplingParams
@@ -80,12 +81,14 @@ def test_a_constraint_that_is_none_names_its_field(fields: dict[str, object]) ->
 def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Constraints that begin with "slow" compile when this is set."""
     may_go = threading.Event()
-    compile: Callable[[Compiler, Constraint], Grammar] = Compiler.compile
+    compile: Callable[..., Grammar] = Compiler.compile
 
-    def wait_then_compile(self: Compiler, constraint: Constraint) -> Grammar:
+    def wait_then_compile(
+        self: Compiler, constraint: Constraint, cancelled: Callable[[], bool] | None = None
+    ) -> Grammar:
         if constraint.text.startswith("slow"):
             assert may_go.wait(10)
-        return compile(self, constraint)
+        return compile(self, constraint, cancelled)
 
     monkeypatch.setattr(Compiler, "compile", wait_then_compile)
     return may_go
@@ -126,3 +129,36 @@ def test_a_constraint_that_nobody_waits_for_any_more_is_not_compiled(slow: threa
 
     asyncio.run(main())
     assert sorted(prepared) == [f"slow{i}" for i in range(NUM_WORKERS)]
+
+
+def test_a_compilation_under_way_ends_when_its_request_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(self: Compiler, constraint: Constraint, cancelled: Callable[[], bool]) -> Grammar:
+        begun.set()
+        deadline = time.monotonic() + 10
+        while not cancelled() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        ended.set()
+        raise CompilationCancelled
+
+    monkeypatch.setattr(Compiler, "compile", endless)
+
+    async def main() -> None:
+        constraints = Constraints(TOKENIZER, (TOKENIZER.end,))
+        given_up = asyncio.create_task(constraints.compile(SamplingParams(regex="a"), room=99))
+        await asyncio.to_thread(begun.wait, 10)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        assert await asyncio.to_thread(ended.wait, 5)
+        constraints.close()
+
+    asyncio.run(main())
+
+
+def test_what_the_first_constraint_needs_can_be_prepared() -> None:
+    constraints = Constraints(TOKENIZER, (TOKENIZER.end,))
+    constraints.prepare()
+    constraints._workers.shutdown(wait=True)
+    assert constraints._compiler is not None
+    assert "_base" in vars(constraints._compiler)
