@@ -27,6 +27,7 @@ from .limits import CACHE_BYTES, CALL_SECONDS, CALL_STEPS, MAX_BYTES, MAX_CONFIG
 from .matcher import Matcher
 from .pda.automaton import Configuration, Pushdown
 from .rules import Rules
+from .token_budget import TokenBudget
 from .token_mask import TokenMasks
 from .vocabulary import Vocabulary
 
@@ -63,6 +64,7 @@ class Grammar:
         rules, node = _spelled(constraint, expressions)
         self._automaton = Pushdown(rules, base)
         self._masks = TokenMasks(self._automaton, vocabulary)
+        self._within = TokenBudget(self._masks)
         self._forced: dict[Configuration, tuple[int, ...]] = {}
         self._remembered = 0
         self._eos = frozenset(vocabulary.eos_token_ids)
@@ -80,7 +82,7 @@ class Grammar:
     @property
     def num_bytes(self) -> int:
         """Memory that it holds, about; it grows while it is used."""
-        return self._automaton.num_bytes + self._masks.num_bytes
+        return self._automaton.num_bytes + self._masks.num_bytes + self._within.num_bytes
 
     @property
     def is_old(self) -> bool:
@@ -92,7 +94,7 @@ class Grammar:
         if at is None:
             return self.vocabulary.eos_row
         known = at.mask
-        if tokens_left is None or (known is not None and known.slack + at.cost < tokens_left):
+        if tokens_left is None or self._within.is_ample(at, tokens_left):
             if known is not None and (row := known.row) is not None:
                 return row
             began = time.perf_counter()
@@ -104,7 +106,7 @@ class Grammar:
             return row
         with self._lock:
             self._renew_budget()
-            return self._masks.mask_within(at, tokens_left)
+            return self._within.mask_within(at, tokens_left)
 
     def after(self, at: Configuration, token_id: int) -> Configuration | None:
         """The configuration after a token, None after EOS; GrammarError if the token is not allowed."""
@@ -138,6 +140,7 @@ class Grammar:
         """Start again with what outputs came by, so that it does not grow for as long as a server runs."""
         self._automaton.forget_configurations()
         self._masks.forget()
+        self._within.forget()
         self._forced.clear()
         self._remembered = 0
 
@@ -155,10 +158,10 @@ class Grammar:
         """What it took and holds, and what its compilation narrowed or ignored."""
         return explain.report(self)
 
-    def tokens_needed(self, at: Configuration) -> int:
+    def tokens_needed(self, at: Configuration, limit: int | None = None) -> int:
         with self._lock:
             self._renew_budget()
-            return self._masks.tokens_needed(at)
+            return self._within.tokens_needed(at, limit)
 
     def forced_bytes(self, at: Configuration) -> bytes:
         known = at.forced

@@ -114,7 +114,7 @@ def explain_token(grammar: Grammar, at: Configuration | None, token_id: int, tok
         if not int(row[token_id // 32]) >> token_id % 32 & 1:
             after = grammar._automaton.advance(at, text)
             assert after is not None
-            needed = grammar._masks.tokens_needed(after)
+            needed = grammar._within.tokens_needed(after)
             left = f"{needed} more tokens are needed after it, and {tokens_left - 1} are left"
             reason = f"{shown_text(text)} fits, but not in time: {left}"
             return Explanation(token_id, text, False, reason, len(text))

@@ -240,6 +240,12 @@ class Expressions:
         """A number m such that every sequence of up to m plain characters (plain_levels.py) leaves something of `e`."""
         return self._plain_levels.level(e)
 
+    def plain_part(self, e: int) -> int:
+        """The member of `e` that has its plain level: no plain characters make its shortest strings longer."""
+        while self.kind[e] == ALTERNATIVE:
+            e = max(self.parts[e], key=self.plain_level)
+        return e
+
     def _derive(self, e: int) -> Row:
         kind, parts = self.kind[e], self.parts[e]
         if kind == LITERAL:

@@ -49,6 +49,8 @@ class ArrayPlan:
         self.canonical = canonical or self.unique
         if self.unique and limits.claims:
             writer.refuse_unique(limits.unique, "together with contains")
+        if self.unique and limits.least > 1:
+            self._rules.is_crowded = True
         self._values: dict[bytes, int] = {}  # text -> its bit, of the values that can be used up
         self._needs: dict[Style, dict[tuple[int, tuple[int, ...]], int]] = {}
         self._unique_needs: dict[tuple[Style, int, int], int] = {}

@@ -76,6 +76,8 @@ class ObjectPlan:
             self.is_void = True
         self._cap = self._least if self._most >= INFINITE else self._most  # beyond it, counts are alike
         self._unlimited = canonical or not self.free or limits.most - required <= 1
+        if self.free and not self._unlimited and (self._least or limits.needs):
+            self._rules.is_crowded = True
         self.start = State((0,) * len(self.chains), 0, (1 << len(limits.needs)) - 1, 0)
         self._end = tuple(map(len, self.chains))
         self._last_required = [max((i + 1 for i, m in enumerate(c) if m.required), default=0) for c in self.chains]

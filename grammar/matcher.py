@@ -65,7 +65,7 @@ class Matcher:
                      allowed, bits past the vocabulary are 0.  EOS ids are 1 exactly where the text so far is complete.
         tokens_left  how many tokens may still be produced, this one included, EOS not counted.  If given, only tokens
                      after which the text can be completed within the rest are allowed, for as long as there are any
-                     (TokenMasks.mask_within says how exact that is).
+                     (TokenBudget.mask_within says how exact that is).
         Raises GrammarError if no token of the vocabulary can follow, GrammarTooComplex if the budget runs out."""
         mask = self.grammar.mask(self._history[-1], tokens_left)
         if mask is self.grammar.everything:
@@ -114,10 +114,12 @@ class Matcher:
         at = self._history[-1]
         return [] if at is None else self.grammar.forced(at)
 
-    def tokens_needed(self) -> int:
-        """Tokens of a shortest completion, EOS not counted (TokenMasks.tokens_needed says how exact that is)."""
+    def tokens_needed(self, limit: int | None = None) -> int:
+        """Tokens that complete the text for sure, EOS not counted; the fewest, or few more.
+
+        limit: more time is taken where that seems to be more than `limit`, to find a way of up to so many."""
         at = self._history[-1]
-        return 0 if at is None else self.grammar.tokens_needed(at)
+        return 0 if at is None else self.grammar.tokens_needed(at, limit)
 
     def explain(self, token_id: int, tokens_left: int | None = None) -> Explanation:
         """Why a token may or may not come next; for people, so it may take some milliseconds."""

@@ -197,7 +197,7 @@ class OutlinesMatcher:
         if n:
             del self._states[-n:]
 
-    def tokens_needed(self) -> int:
+    def tokens_needed(self, limit: int | None = None) -> int:
         return 0 if self.terminated else self.grammar.tokens_needed(self._states[-1])
 
     def forced_bytes(self) -> bytes:

@@ -61,6 +61,8 @@ class Rules:
         # for people (explain.py): where in its schema a node comes from, and what of it was narrowed or ignored
         self.places: dict[int, tuple[str, str]] = {}  # node -> JSON pointer, keyword
         self.notes: list[tuple[str, str, str]] = []  # JSON pointer, keyword, message
+        self.has_distinct = False  # whether there is any `distinct` node
+        self.is_crowded = False  # some scope must have several distinct texts: `shortest` takes no heed of them
         self._intern(NEVER_KIND, (), INFINITE)
         self._intern(EMPTY_KIND, (), 0)
 
@@ -151,7 +153,10 @@ class Rules:
 
         Its texts must be infinitely many at every point where there is a choice, or more than the scope can ask for:
         the automaton doesn't look ahead whether an unused one is left."""
-        return node if node in (NEVER, EMPTY) else self._intern(DISTINCT, node, self.shortest[node])
+        if node in (NEVER, EMPTY):
+            return node
+        self.has_distinct = True
+        return self._intern(DISTINCT, node, self.shortest[node])
 
     # ---- what the automaton asks --------------------------------------------------------------------------------
 

@@ -13,22 +13,19 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from .errors import GrammarError, GrammarTooComplex
+from .errors import GrammarError
 from .expressions import INFINITE
 from .horizon import Horizon
 from .limits import CALL_FUEL, MASK_BYTES
 from .pda.automaton import MAX_COST, Configuration, Pushdown
 from .pda.bodies import clamp, find_key, see
-from .pda.memory import DONE, FUEL, FURTHEST, KEY, ONE_STACK, SECOND_KEY, SIZE, TAKEN
+from .pda.memory import FUEL, FURTHEST, KEY, ONE_STACK, SECOND_KEY, SIZE, TAKEN
 from .pda.steps import sort_items
-from .pda.walks import find_mask, walk_ends
-from .trie_kernels import fewest_tokens
+from .pda.walks import find_mask
 from .vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
 
-MAX_GROUPS = 2048  # sets that the tokens after one configuration may lead to, before some are left out as too late
-LOOK = 255  # the clock is looked at once in so many positions of a text and one
 
 
 class MaskRow:
@@ -52,8 +49,8 @@ class TokenMasks:
         self._kept: OrderedDict[tuple[int, int], MaskRow] = OrderedDict()
         # states, and whether the text may end -> how many frames of each item a walk has seen
         self._depths: dict[tuple[bytes, bool], list[Int32]] = {}
-        self._within: OrderedDict[tuple[Configuration, int], Int32] = OrderedDict()  # see mask_within
-        self.max_kept = max(64, MASK_BYTES // (4 * vocabulary.num_words + 1) // 2)  # of each of the two
+        # of these, and as many of those within a number of tokens
+        self.max_kept = max(64, MASK_BYTES // (4 * vocabulary.num_words + 1) // 2)
         self.walks = 0  # of the trie, for a mask
         self._tries = vocabulary.trie
         automaton.make_level_ends(vocabulary.longest)
@@ -136,98 +133,13 @@ class TokenMasks:
 
     @property
     def num_kept(self) -> int:
-        return len(self._kept) + len(self._within)
+        return len(self._kept)
 
     def forget(self) -> None:
         """Let go of all masks."""
         self._kept.clear()
-        self._within.clear()
         self._depths.clear()
 
     def some_follow(self, configuration: Configuration, texts: list[bytes]) -> bool:
         """Whether any of these texts may come next."""
         return any(self.automaton.advance(configuration, text) is not None for text in texts)
-
-    # ---- within a number of tokens ------------------------------------------------------------------------------
-
-    def mask_within(self, configuration: Configuration, tokens_left: int) -> Int32:
-        """As `mask`, but only tokens after which `tokens_left - 1` more tokens can complete the text.
-
-        After an allowed token there is a completion of that many tokens, and the next call with one less allows its
-        first token.  EOS is allowed where the text is complete and needs no token.  If no token is quick enough, the
-        text cannot be completed in time any more and the plain mask is returned."""
-        plain = self.mask(configuration)
-        mask = configuration.mask
-        assert mask is not None
-        if configuration.cost + mask.slack < tokens_left:
-            return plain
-        known = self._within.get((configuration, tokens_left))
-        if known is None:
-            known = self._within[configuration, tokens_left] = self._find_within(configuration, tokens_left, plain)
-            if len(self._within) > self.max_kept:
-                self._within.popitem(last=False)
-        return known
-
-    def _find_within(self, configuration: Configuration, tokens_left: int, plain: Int32) -> Int32:
-        of_token, examples = self._ends(configuration, tokens_left - 1 if self.vocabulary.spells_byte_by_byte else -1)
-        token_ids = self.vocabulary.trie.full.token_ids
-        in_time = np.zeros(len(examples) + 1, dtype=bool)  # by number; the last one is -1
-        in_time[1] = self.vocabulary.spells_byte_by_byte
-        try:
-            for number in range(2, len(examples)):
-                token = self.vocabulary.tokens[int(token_ids[examples[number]])]
-                assert token is not None
-                self.automaton.expressions.budget.look()
-                after = self.automaton.advance(configuration, token)
-                in_time[number] = after is not None and self.tokens_needed(after) < tokens_left
-        except GrammarTooComplex:  # what was not tried counts as too late
-            if not in_time[of_token].any():
-                raise
-        allowed = in_time[of_token]
-        if not allowed.any() and not configuration.accepting:
-            return plain
-        bits = np.zeros(32 * self.vocabulary.num_words, dtype=np.uint8)
-        bits[token_ids[allowed]] = 1
-        row = np.packbits(bits, bitorder="little").view(np.int32)
-        if configuration.accepting:
-            row |= self.vocabulary.eos_row
-        row.flags.writeable = False
-        return row
-
-    def _ends(self, configuration: Configuration, quick: int) -> tuple[Int32, Int32]:
-        """What set each token leads to, and an example for each of them; see walks.walk_ends."""
-        automaton, trie = self.automaton, self._tries.full
-        of_token = np.zeros(len(trie.token_ids), dtype=np.int32)
-        groups, examples = np.zeros((2 * MAX_GROUPS, 2), dtype=np.int64), np.zeros(MAX_GROUPS + 2, dtype=np.int32)
-        size = automaton.load(configuration.items)
-        automaton.memory.level_ends[0] = size
-        counts = automaton.memory.counts
-        counts[FUEL], counts[DONE] = CALL_FUEL, 2
-        before = automaton.mark()
-        node = 0
-        while True:
-            node = walk_ends(automaton.table, self._tries.table, quick, of_token, groups, examples, node)
-            if node >= len(trie.node_byte):
-                automaton.forget(before)
-                return of_token, examples[: int(counts[DONE])]
-            automaton.supply(before)
-
-    def tokens_needed(self, configuration: Configuration) -> int:
-        """Fewest tokens that spell a shortest completion of any item of a configuration, EOS not counted; INFINITE if
-        the vocabulary cannot spell one.
-
-        Along that spelling the figure falls by one with each token: the way on from each state and node is fixed."""
-        if configuration.needed < 0:
-            if configuration.accepting:
-                configuration.needed = 0
-            else:
-                texts = {self.automaton.shortest_text(state, frame) for state, frame, _ in configuration.items.tolist()}
-                configuration.needed = min(self._fewest_tokens(text) for text in texts)
-        return configuration.needed
-
-    def _fewest_tokens(self, text: bytes) -> int:
-        trie = self._tries.full
-        needed = np.full(len(text) + 1, 2**31 - 1, dtype=np.int32)
-        array = np.frombuffer(text, dtype=np.uint8)
-        found = fewest_tokens(array, trie.node_byte, trie.ends, trie.first_token, needed)
-        return INFINITE if found == 2**31 - 1 else int(found)

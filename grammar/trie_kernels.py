@@ -29,10 +29,11 @@ class Trie(NamedTuple):
     first_token: Int32
     token_ids: Int32
     plain: Int32
+    plain_ascii: UInt8
 
 
-FULL, REST, PLAIN_ROWS = 0, 6, 12  # arrays of vocabulary.Tries.table
-LONGEST_PLAIN = 26  # where it says how many characters the longest plain token has
+FULL, REST, PLAIN_ROWS = 0, 7, 14  # arrays of vocabulary.Tries.table
+LONGEST_PLAIN = 30  # where it says how many characters the longest plain token has
 
 
 @intrinsic
@@ -61,6 +62,7 @@ ends_of = _array(2, np.int32)
 first_token_of = _array(3, np.int32)
 token_ids_of = _array(4, np.int32)
 plain_of = _array(5, np.int32)
+plain_ascii_of = _array(6, np.uint8)
 plain_rows_of = _array(PLAIN_ROWS, np.int32)
 
 
@@ -103,6 +105,22 @@ def subtree_ends(node_depth: Int32, ends: Int32, deepest: int) -> None:
         ends[i] = end
         for deeper in range(depth, deepest + 2):
             next_at[deeper] = i
+
+
+@jit("uint8[::1](uint8[::1], int32[::1], int32[::1], int32[::1], int32[::1])")
+def ascii_suffixes(text: UInt8, starts: Int32, node_depth: Int32, first_token: Int32, ends: Int32) -> UInt8:
+    """[nodes] uint8: 1 if all that tokens at or below a node have from that node's byte on is plain ASCII."""
+    result = np.ones(len(ends), dtype=np.uint8)
+    for i in range(len(ends)):
+        for t in range(first_token[i], first_token[ends[i]]):
+            for p in range(starts[t] + node_depth[i] - 1, starts[t + 1]):
+                b = text[p]
+                if b < 0x20 or b == 0x22 or b == 0x5C or b >= 0x7F:
+                    result[i] = 0
+                    break
+            if not result[i]:
+                break
+    return result
 
 
 @jit("int16[::1](uint8[::1], int32[::1])")

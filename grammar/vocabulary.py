@@ -154,7 +154,9 @@ class Vocabulary:
         trie_kernels.subtree_ends(node_depth, ends, self.longest)
         plain = np.empty(nodes, dtype=np.int32)
         trie_kernels.plain_suffixes(text, starts, node_depth, first_token, ends, plain)
-        return Trie(node_byte, node_depth, ends, first_token.copy(), np.array(order, dtype=np.int32), plain)
+        plain_ascii = trie_kernels.ascii_suffixes(text, starts, node_depth, first_token, ends)
+        ids = np.array(order, dtype=np.int32)
+        return Trie(node_byte, node_depth, ends, first_token.copy(), ids, plain, plain_ascii)
 
     @property
     def trie(self) -> Tries:

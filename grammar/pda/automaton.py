@@ -34,9 +34,21 @@ class Configuration:
     """Where an output may be.   items [n, 3] int32, read-only: state, frame, text;  accepting: it may end here
 
     Slots are filled in by those who need them: `mask` by token_mask.py, `next` by the grammar (token id -> what comes
-    after it), `forced`, `needed` (tokens of the shortest completion)."""
+    after it), `forced`; by token_budget.py `needed` (tokens that complete it, -1: not known
+    yet), `plan` (these tokens), `effort` and `searched` (how hard a plan was looked for), `within`."""
 
-    __slots__ = ("accepting", "cost", "forced", "items", "mask", "needed", "next")
+    __slots__ = (
+        "accepting",
+        "cost",
+        "effort",
+        "forced",
+        "items",
+        "mask",
+        "needed",
+        "next",
+        "plan",
+        "searched",
+    )
 
     def __init__(self, items: Int32, accepting: bool, cost: int) -> None:
         self.items, self.accepting, self.cost = items, accepting, cost
@@ -44,6 +56,8 @@ class Configuration:
         self.next: dict[int, Configuration] = {}
         self.forced: bytes | None = None
         self.needed = -1
+        self.plan: tuple[int, ...] = ()
+        self.searched = self.effort = 0
 
 
 class Pushdown:
@@ -201,7 +215,7 @@ class Pushdown:
         m = self.memory
         if need == memory.NEED_FRAMES:
             table = np.zeros(2 * len(m.frame_table), dtype=np.int32)
-            self.replace(frame_table=table, **self._doubled("frames", "frame_depth", "frame_cost"))
+            self.replace(frame_table=table, **self._doubled("frames", "frame_depth", "frame_cost", "frame_tokens"))
             interning.rehash_frames(self.table)
         elif need == memory.NEED_TEXTS:
             table = np.zeros(2 * len(m.text_table), dtype=np.int32)
@@ -260,7 +274,7 @@ class Pushdown:
             position = self._position_of[node] = self._positions
             end = self._positions = position + len(text)
             while end >= len(self.memory.lit_byte):
-                self.grow("lit_byte", "lit_flags", "lit_left")
+                self.grow("lit_byte", "lit_flags", "lit_left", "lit_tokens")
             views = self.views
             views["lit_byte"][position:end] = text
             if self.rules.kind[node] == SILENT:
@@ -291,7 +305,7 @@ class Pushdown:
         while self._edges >= len(self.memory.edges):
             self.grow("edges")
         while len(rules) >= len(self.memory.edge_count):
-            self.grow("edge_start", "edge_count", "node_cost")
+            self.grow("edge_start", "edge_count", "node_cost", "node_tokens")
         edges, costs = self.views["edges"], self.views["node_cost"]
         for op, target, then in rows:
             edges[3 * at], edges[3 * at + 1], edges[3 * at + 2] = op, target, then
@@ -306,7 +320,7 @@ class Pushdown:
         """The bytes of one shortest completion of an item, always the same way from the same state or node."""
         parts = [self._text_of(state)]
         while frame:
-            parts.append(self._node_text(int(self.memory.frames[frame, 0])))
+            parts.append(self.node_text(int(self.memory.frames[frame, 0])))
             frame = int(self.memory.frames[frame, 1])
         return b"".join(parts)
 
@@ -316,7 +330,8 @@ class Pushdown:
         m = self.memory
         return m.lit_byte[-state : -state + int(m.lit_left[-state])].tobytes()
 
-    def _node_text(self, node: int) -> bytes:
+    def node_text(self, node: int) -> bytes:
+        """The bytes of one shortest text of a node."""
         known = self._texts.get(node)
         if known is None:
             parts, waiting, shortest = [], [node], self.rules.shortest
@@ -358,4 +373,5 @@ def _memory() -> Memory:
         frame_table=int32(2048), text_table=int32(2048), seen_table=int32(128),
         items=int32(2048, 3), work=int32(2048, 3), visited=int32(2048, 4),
         level_ends=int32(2), first_bytes=uint8(256), counts=np.zeros(24, dtype=np.int64),
+        lit_tokens=int32(4096), node_tokens=int32(2048), frame_tokens=int32(1024),
     )  # fmt: skip

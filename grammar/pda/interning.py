@@ -24,6 +24,7 @@ from .memory import (
     frame_cost_of,
     frame_depth_of,
     frame_table_of,
+    frame_tokens_of,
     frames_of,
     node_cost_of,
     seen_of,
@@ -94,6 +95,7 @@ def push_frame(m: Int64, node: int, below: int, kind: int, extra: int) -> int:
     frames_of(m)[frame, 3] = extra
     frame_depth_of(m)[frame] = frame_depth_of(m)[below] + 1
     frame_cost_of(m)[frame] = frame_cost_of(m)[below] + node_cost_of(m)[node]
+    frame_tokens_of(m)[frame] = 0
     frame_table_of(m)[at] = frame
     return int(frame)
 

@@ -21,8 +21,10 @@ Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
 ACCEPTING, KNOWN, FINAL = 1, 2, 4  # dfa_flags; FINAL: nothing can follow
+LOOKED_AT, LOOP = 8, 16  # dfa_flags of budgets.py; LOOP: plain ASCII characters lead back to this state
 LAST, QUIET = 1, 2  # lit_flags
 NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEED_ITEMS, NEED_VISITED, NEED_BYTE = range(9)
+NEED_STATE_TOKENS, NEED_LITERAL_TOKENS, NEED_NODE_TOKENS = range(9, 12)  # of budgets.py alone
 (
     FRAMES,
     TEXTS,
@@ -48,7 +50,9 @@ NEED_ROW, NEED_NODE, NEED_FUEL, NEED_FRAMES, NEED_TEXTS, NEED_SEEN, NEED_ITEMS, 
     TAKEN,
 ) = range(22)  # of `counts`
 EMPTY_TEXT = 1
-BY_STATE = ("dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_clamp", "dfa_taken", "dfa_cost")
+BY_STATE = (
+    "dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_clamp", "dfa_taken", "dfa_cost", "dfa_wide", "dfa_tokens"
+)  # fmt: skip
 
 
 class Memory(NamedTuple):
@@ -71,6 +75,8 @@ class Memory(NamedTuple):
     work         [items, 3] int32: nodes to close           visited  [size, 4] int32: what a step has met, by its stamp
     level_ends   [longest token + 2] int32: in a walk, where the set after each byte of the present node ends
     first_bytes  [256] uint8: in a walk, 1 for bytes that are treated apart
+    dfa_wide     [states] int32: bytes to the end at most, after up to `dfa_level` plain characters
+    *_tokens     int32: tokens to the end at most, + 1; 0 where not known yet (token_budget.py)
     counts       int64: how much of the arrays is used, what is needed, results
     """
 
@@ -102,6 +108,11 @@ class Memory(NamedTuple):
     level_ends: Int32
     first_bytes: UInt8
     counts: Int64
+    dfa_wide: Int32
+    dfa_tokens: Int32
+    lit_tokens: Int32
+    node_tokens: Int32
+    frame_tokens: Int32
 
     @property
     def table(self) -> Int64:
@@ -153,3 +164,8 @@ visited_of = _array(24, np.int32, 4)
 level_ends_of = _array(25, np.int32, 0)
 first_bytes_of = _array(26, np.uint8, 0)
 counts_of = _array(27, np.int64, 0)
+dfa_wide_of = _array(28, np.int32, 0)
+dfa_tokens_of = _array(29, np.int32, 0)
+lit_tokens_of = _array(30, np.int32, 0)
+node_tokens_of = _array(31, np.int32, 0)
+frame_tokens_of = _array(32, np.int32, 0)

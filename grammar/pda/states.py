@@ -63,15 +63,14 @@ class States:
         if state is None:
             state = self._state_of[expression] = len(self._expression_of)
             if state >= len(self._automaton.memory.dfa_flags):
-                self._automaton.grow(
-                    "dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_clamp", "dfa_taken", "dfa_cost"
-                )
+                self._automaton.grow(*memory.BY_STATE)
             self._expression_of.append(expression)
             e, views = self._e, self._automaton.views
             final = memory.FINAL if expression == EMPTY else 0
             views["dfa_flags"][state] = (memory.ACCEPTING if e.nullable[expression] else 0) | final
             views["dfa_cost"][state] = min(MAX_COST, e.shortest[expression])
             views["dfa_level"][state] = min(MAX_COST, e.plain_level(expression))
+            views["dfa_wide"][state] = min(MAX_COST, e.shortest[e.plain_part(expression)])
         return state
 
     def expression_of(self, state: int) -> int:

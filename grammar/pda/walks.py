@@ -23,7 +23,6 @@ from .interning import forget, longer_text
 from .memory import (
     ACCEPTING,
     ACCEPTS,
-    DONE,
     FRAMES,
     FUEL,
     FURTHEST,
@@ -47,7 +46,9 @@ from .memory import (
     dfa_level_of,
     dfa_next_of,
     dfa_whole_of,
+    dfa_wide_of,
     first_bytes_of,
+    frame_cost_of,
     items_of,
     level_ends_of,
     lit_byte_of,
@@ -74,6 +75,24 @@ def highest_level(m: Int64, begin: int, end: int) -> int:
         if state > 0 and dfa_level_of(m)[state] > level:
             level = dfa_level_of(m)[state]
     return level
+
+
+@jit("int64(int64[::1], int64, int64, int64)")
+def wide_cost(m: Int64, begin: int, end: int, level: int) -> int:
+    """Bytes to the end at most, after up to `level` plain characters that an item of a set admits whichever they are.
+
+    Not those of the whole set before: these may be of an item that does not admit them."""
+    cost = 2**31 - 1
+    for i in range(begin, end):
+        state = items_of(m)[i, 0]
+        if state <= 0:
+            continue
+        whole = dfa_whole_of(m)[state]
+        if whole and dfa_level_of(m)[whole] >= level:
+            cost = min(cost, dfa_wide_of(m)[whole] + frame_cost_of(m)[items_of(m)[i, 1]])
+        if dfa_level_of(m)[state] >= level:
+            cost = min(cost, dfa_wide_of(m)[state] + frame_cost_of(m)[items_of(m)[i, 1]])
+    return cost
 
 
 @jit("int64(int64[::1], int64[::1], int64, int64, int32[::1], int64)")
@@ -134,7 +153,7 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
         if level > 0 and plain[i] >= 0 and level >= plain[i]:
             after = ends[i]
             set_bits(row, token_ids, first_token[i], first_token[after])
-            counts[FURTHEST] = max(counts[FURTHEST], cost_of(m, begin, end) + CUT_SHORT)
+            counts[FURTHEST] = max(counts[FURTHEST], wide_cost(m, begin, end, plain[i]) + CUT_SHORT)
             i = after
             continue
         if not simple:
@@ -218,7 +237,8 @@ def find_mask(m: Int64, tries: Int64, row: Int32, size: int, resume_at: int) -> 
             rows, words = plain_rows_of(tries, 0), len(row)
             first = (min(level, longest) if sliced else longest) * words
             row[:] = rows[first : first + words]
-            counts[FURTHEST] = counts[SIZE] + CUT_SHORT
+            needed = min(level, longest) if sliced else longest
+            counts[FURTHEST] = wide_cost(m, 0, size, needed) + CUT_SHORT
         if but_for:
             clear_first_bytes(m, tries, row)
         resume_at = 1
@@ -238,79 +258,3 @@ def find_mask(m: Int64, tries: Int64, row: Int32, size: int, resume_at: int) -> 
         counts[PASS], resume_at = 3, 1
     forget(m, counts[KEPT_FRAMES], counts[KEPT_TEXTS], counts[KEPT_SEEN])
     return -1
-
-
-@jit("int64(int64[::1], int64, int64, int64)")
-def set_key(m: Int64, begin: int, end: int, accepts: int) -> int:
-    """A number for a set: the same for the same set, in whatever order."""
-    key = np.uint64(accepts)
-    for i in range(begin, end):
-        h = np.uint64(items_of(m)[i, 0]) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(items_of(m)[i, 1]) * np.uint64(
-            0xC2B2AE3D27D4EB4F
-        )
-        h ^= np.uint64(items_of(m)[i, 2]) * np.uint64(0x165667B19E3779F9)
-        h ^= h >> np.uint64(29)
-        h *= np.uint64(0xBF58476D1CE4E5B9)
-        h ^= h >> np.uint64(32)
-        key += h
-    return int(np.int64(key))
-
-
-@jit("int64(int64[:, ::1], int64, int64)")
-def group_of(groups: Int64, used: int, key: int) -> int:
-    """Where a set with this key belongs in the hash table `groups` [size, 2] (key, number or 0); -1: full."""
-    mask = len(groups) - 1
-    at = (key ^ (key >> 17)) & mask
-    while groups[at, 1] != 0 and groups[at, 0] != key:
-        at = (at + 1) & mask
-    if groups[at, 1] == 0 and 2 * used >= len(groups):
-        return -1
-    return int(at)
-
-
-@jit("int64(int64[::1], int64[::1], int64, int32[::1], int64[:, ::1], int32[::1], int64)")
-def walk_ends(
-    m: Int64, tries: Int64, quick: int, of_token: Int32, groups: Int64, examples: Int32, resume_at: int
-) -> int:
-    """Tell the tokens of the trie that may follow the set items[0:level_ends[0]] apart by the set they lead to.
-
-    of_token  [tokens] int32: 0 where token_ids[k] may not follow, 1 where at most `quick` bytes complete the text after
-              it, else a number from 2 on, the same for the same set; -1 if there are too many of these
-    examples  [most groups] int32: one k of each number              groups  see group_of; DONE counts the numbers used
-    Otherwise as `walk`, but without its shortcuts."""
-    counts, level_ends = counts_of(m), level_ends_of(m)
-    node_byte, node_depth, ends = node_byte_of(tries, FULL), node_depth_of(tries, FULL), ends_of(tries, FULL)
-    first_token = first_token_of(tries, FULL)
-    nodes = len(node_byte)
-    i = resume_at
-    while i < nodes:
-        depth = node_depth[i]
-        end = level_ends[depth - 1]
-        top = step(m, level_ends[depth - 2] if depth > 1 else 0, end, node_byte[i])
-        if top < 0:
-            return i
-        accepts = counts[ACCEPTS]
-        if top == end and accepts == 0:
-            i = ends[i]
-            continue
-        first, last = first_token[i], first_token[i + 1]
-        if first < last:
-            number = np.int64(1)
-            if accepts == 0 and cost_of(m, end, top) > quick:
-                key = set_key(m, end, top, accepts)
-                at = group_of(groups, counts[DONE], key)
-                number = np.int64(-1)
-                if at >= 0:
-                    if groups[at, 1] == 0:
-                        groups[at, 0], groups[at, 1] = key, counts[DONE]
-                        examples[counts[DONE]] = first
-                        counts[DONE] += 1
-                    number = groups[at, 1]
-            for k in range(first, last):
-                of_token[k] = number
-        if top == end:
-            i = ends[i]
-            continue
-        level_ends[depth] = top
-        i += 1
-    return nodes

@@ -82,7 +82,7 @@ class Constraints:
         field = params.constraint_field
         try:
             matcher = self._made_compiler().compile(_constraint(params), cancelled).matcher()
-            needed = matcher.tokens_needed()
+            needed = matcher.tokens_needed(params.max_new_tokens or None)
         except GrammarError as error:
             raise InvalidRequest(field, str(error), "invalid_grammar") from None
         except RecursionError:

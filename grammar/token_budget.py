@@ -1,0 +1,455 @@
+"""Outputs within a number of tokens: which tokens leave enough of them to complete the text, and how many that takes.
+
+Here: *plans*, tokens that complete a text, and masks that never allow a token after which there is none short enough.
+Not here: masks without a limit (token_mask.py), the loops (pda/budgets.py).
+
+A plan is found, not proven shortest: by what is left of the terminal and of each node that follows, each by its
+shortest text and by one of few tokens, the whole spelled in the fewest tokens; where that is not enough, by a search of
+what the masks allow.  A configuration keeps its plan; the next one on the way has what is left of it.  So whoever
+begins with enough tokens for the plan never runs out of them, however good or bad the plans are.  The owner's lock
+guards all of this."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import GrammarTooComplex
+from .expressions import INFINITE
+from .limits import CALL_FUEL
+from .pda import budgets
+from .pda.automaton import Configuration
+from .pda.budgets import APART, MANY
+from .pda.memory import (
+    ACCEPTING,
+    DONE,
+    FUEL,
+    KEPT_TEXTS,
+    NEED,
+    NEED_LITERAL_TOKENS,
+    NEED_NODE_TOKENS,
+    NEED_STATE_TOKENS,
+    NEEDED,
+)
+from .rules import DISTINCT, DISTINCT_END, END, LITERAL, SILENT, TERMINAL, Edge
+from .token_mask import TokenMasks
+from .trie_kernels import FULL, REST, Trie
+
+Int32 = npt.NDArray[np.int32]
+
+MAX_GROUPS = 1024  # sets that the tokens after one configuration may lead to, before some are left out as too late
+CHECKED = 12  # of these, how many are looked at closely
+NEAR_BYTES, NEAR_EDGES = 3, 6  # edges of a node among which tokens decide: how much longer, how many
+MAX_NODES, MASK_NODES = 400, 60  # nodes whose edges are looked at, for tokens_needed; for a mask
+MAX_STATES, MASK_STATES = 24, 2  # states of a terminal from which all tokens are tried, for one; for a mask
+MAX_SEARCHED, BRANCHES = 48, 6  # configurations that a search goes on from, and in how many ways from each
+LONGEST_TRIED, LONGEST_CHOSEN = 4000, 500  # bytes of texts of terminals, of nodes, of which there is a choice
+
+
+class Spelling(NamedTuple):
+    """One text of a node: its bytes, the fewest tokens that spell it, and how many `distinct` nodes it has."""
+
+    text: bytes
+    tokens: int
+    distinct: int
+
+
+class TokenBudget:
+    """Masks within a number of tokens, of one automaton over one vocabulary."""
+
+    def __init__(self, masks: TokenMasks) -> None:
+        self._masks, self._automaton, self._vocabulary = masks, masks.automaton, masks.vocabulary
+        self._tries = self._vocabulary.trie
+        self._spells = self._vocabulary.spells_byte_by_byte
+        self._kept: OrderedDict[tuple[Configuration, int], Int32] = OrderedDict()
+        self._of_node: dict[int, Spelling] = {}
+        self._of_state: dict[int, bytes] = {}
+        self._cut_short: set[int] = set()  # states for which a mask had no time
+        self._searching = False
+        self._left_to_try = 0  # states of terminals from which all tokens may yet be tried in this call
+        self._left_to_explore = 0  # and nodes whose edges may yet be looked at
+
+    # ---- masks --------------------------------------------------------------------------------------------------
+
+    def is_ample(self, at: Configuration, tokens_left: int) -> bool:
+        """Whether all tokens of the plain mask are known to leave enough tokens to complete the text."""
+        if at.mask is None:
+            return False
+        bytes_needed = at.cost + at.mask.slack
+        rules = self._automaton.rules
+        if rules.is_crowded:
+            bytes_needed = (1 + APART) * bytes_needed
+        elif rules.has_distinct:
+            bytes_needed += 2 * APART
+        return bytes_needed < tokens_left
+
+    def mask_within(self, at: Configuration, tokens_left: int) -> Int32:
+        """As TokenMasks.mask, but only tokens after which `tokens_left - 1` more tokens can complete the text.
+
+        If tokens_needed(at) <= tokens_left, there is such a token or the text is complete, and the same holds after
+        any of them with one token less.  Not all such tokens are found where few tokens are left.  EOS is allowed
+        where the text is complete.  If no token is quick enough, the plain mask is returned."""
+        plain = self._masks.mask(at)
+        if self.is_ample(at, tokens_left):
+            return plain
+        known = self._kept.get((at, tokens_left))
+        if known is None:
+            known = self._kept[at, tokens_left] = self._find_within(at, tokens_left, plain)
+            if len(self._kept) > self._masks.max_kept:
+                self._kept.popitem(last=False)
+        return known
+
+    @property
+    def num_bytes(self) -> int:
+        return 4 * self._vocabulary.num_words * len(self._kept)
+
+    def forget(self) -> None:
+        """Let go of all masks."""
+        self._kept.clear()
+
+    def _find_within(self, at: Configuration, tokens_left: int, plain: Int32) -> Int32:
+        self._left_to_try, self._left_to_explore = MASK_STATES, MASK_NODES
+        if self._needed(at, tokens_left) > tokens_left:
+            return plain
+        row, of_token, found, trie = self._walked(at, tokens_left - 1, tokens_left + tokens_left // 2 + 3)
+        vocabulary = self._vocabulary
+        order = np.argsort(found[1:, 1], kind="stable")[:CHECKED] + 1
+        allowed = np.zeros(len(found), dtype=bool)
+        for number in order.tolist():
+            token = vocabulary.tokens[int(trie.token_ids[found[number, 0]])]
+            assert token is not None
+            after = self._automaton.advance(at, token)
+            allowed[number] = after is not None and self._needed(after, tokens_left - 1) < tokens_left
+        if allowed.any():
+            bits = np.zeros(32 * vocabulary.num_words, dtype=np.uint8)
+            bits[trie.token_ids[allowed[of_token]]] = 1
+            row |= np.packbits(bits, bitorder="little").view(np.int32)
+        if at.accepting:
+            row |= vocabulary.eos_row
+        else:
+            first = at.plan[0]
+            row.view(np.uint32)[first >> 5] |= np.uint32(1 << (first & 31))
+            self._go_on(at)
+        row.flags.writeable = False
+        return row
+
+    def _walked(self, at: Configuration, limit: int, reach: int) -> tuple[Int32, Int32, Int32, Trie]:
+        """See budgets.walk_within."""
+        automaton, table = self._automaton, self._tries.table
+        row = np.zeros(self._vocabulary.num_words, dtype=np.int32)
+        groups, found = np.zeros((2 * MAX_GROUPS, 2), dtype=np.int64), np.zeros((MAX_GROUPS + 1, 2), dtype=np.int32)
+        size = automaton.load(at.items)
+        counts = automaton.memory.counts
+        counts[FUEL] = CALL_FUEL
+        before = automaton.mark()
+        while (plain := budgets.all_plain(automaton.table, table, size, row, limit)) < 0:
+            self._supply(before)
+        which, trie = (REST, self._tries.rest) if plain else (FULL, self._tries.full)
+        of_token = np.zeros(len(trie.token_ids), dtype=np.int32)
+        automaton.load(at.items)
+        automaton.memory.level_ends[0] = size
+        counts[DONE], counts[KEPT_TEXTS] = 1, self._spells
+        node = 0
+        while True:
+            node = budgets.walk_within(automaton.table, table, which, limit, reach, row, of_token, groups, found, node)
+            if node >= len(trie.node_byte):
+                break
+            self._supply(before)
+        automaton.forget(before)
+        return row, of_token, found[: int(counts[DONE])], trie
+
+    def _supply(self, before: list[int]) -> None:
+        """Fill in what the last loop said that it needs."""
+        counts, views = self._automaton.memory.counts, self._automaton.views
+        need, needed = int(counts[NEED]), int(counts[NEEDED])
+        if need == NEED_STATE_TOKENS:
+            tokens = self._fewest(self._of_state.get(needed) or self._automaton.states.shortest_text(needed))
+            self._automaton.views["dfa_tokens"][needed] = min(MANY, tokens) + 1
+        elif need == NEED_LITERAL_TOKENS:
+            m = self._automaton.memory
+            end = needed + int(m.lit_left[needed])
+            spelled = self._spelled(m.lit_byte[needed:end].tobytes())
+            m.lit_tokens[needed:end] = np.minimum(MANY, spelled[:-1, 0]) + 1
+        elif need == NEED_NODE_TOKENS:
+            _, tokens, distinct = self._node_spelling(needed)
+            views["node_tokens"][needed] = min(MANY, tokens + APART * distinct) + 1
+        else:
+            self._automaton.supply(before)
+
+    # ---- plans --------------------------------------------------------------------------------------------------
+
+    def tokens_needed(self, at: Configuration, limit: int | None = None) -> int:
+        """Tokens of a plan that completes the text, EOS not counted; INFINITE if none is found.
+
+        limit: search for a plan of so many tokens if the first one at hand takes more."""
+        self._left_to_try, self._left_to_explore = 8 * MAX_STATES, MAX_NODES
+        try:
+            needed = self._needed(at, 0 if limit is None else limit)
+            if limit is not None and needed > limit > at.searched:
+                at.searched = limit
+                self._search(at, limit)
+        except GrammarTooComplex:
+            if at.needed == INFINITE:
+                raise
+        return at.needed
+
+    def _needed(self, at: Configuration, enough: int) -> int:
+        """As `tokens_needed`, without a search, and no further once `enough` are."""
+        if at.needed < 0:
+            at.needed = INFINITE
+            if at.accepting:
+                at.needed, at.plan, at.effort = 0, (), 2
+        if at.effort == 2 or at.needed <= enough:
+            return at.needed
+        items: list[list[int]] = at.items.tolist()
+        if len(items) > 1:
+            costs = [self._automaton.cost(at.items[i : i + 1]) for i in range(len(items))]
+            items = [items[i] for i in sorted(range(len(items)), key=costs.__getitem__)]
+        if at.effort == 0:
+            at.effort = 1
+            for item in items:
+                self._try(at, self._automaton.shortest_text(item[0], item[1]))
+        if at.needed > enough:
+            at.effort = 2
+            for item in items:
+                self._try(at, self._text_of_few_tokens(item[0], item[1]))
+            if at.needed == INFINITE and self._automaton.rules.has_distinct:
+                self._search(at, MANY)
+        return at.needed
+
+    def _try(self, at: Configuration, text: bytes) -> None:
+        """Plan this text if that takes fewer tokens and it is new where a `distinct` node has written others."""
+        spelled = self._spelled(text)
+        tokens = int(spelled[0, 0])
+        if tokens >= at.needed or tokens >= MANY:
+            return
+        if self._automaton.rules.has_distinct:
+            after = self._automaton.advance(at, text)
+            if after is None or not after.accepting:
+                return
+        at.needed, at.plan = tokens, self._tokens_in(spelled)
+
+    def _go_on(self, at: Configuration) -> None:
+        """Give what is left of a plan to the configuration after its first token."""
+        token = self._vocabulary.tokens[at.plan[0]]
+        after = None if token is None else self._automaton.advance(at, token)
+        assert after is not None, "a plan does not begin with an allowed token"
+        if not 0 <= after.needed < at.needed:
+            after.needed, after.plan = at.needed - 1, at.plan[1:]
+
+    def _text_of_few_tokens(self, state: int, frame: int) -> bytes:
+        parts, frames = [self._state_text(state)], self._automaton.memory.frames
+        while frame:
+            parts.append(self._node_spelling(int(frames[frame, 0])).text)
+            frames = self._automaton.memory.frames
+            frame = int(frames[frame, 1])
+        return b"".join(parts)
+
+    # ---- spelling -----------------------------------------------------------------------------------------------
+
+    def _spelled(self, text: bytes) -> Int32:
+        spelled = np.zeros((len(text) + 1, 2), dtype=np.int32)
+        budgets.spell(self._tries.table, np.frombuffer(bytearray(text), dtype=np.uint8), spelled)
+        return spelled
+
+    def _fewest(self, text: bytes) -> int:
+        return int(self._spelled(text)[0, 0])
+
+    def _tokens_in(self, spelled: Int32) -> tuple[int, ...]:
+        ids, tokens = self._tries.full.token_ids, self._vocabulary.tokens
+        result, at = [], 0
+        while at < len(spelled) - 1:
+            token_id = int(ids[spelled[at, 1]])
+            result.append(token_id)
+            at += len(tokens[token_id] or b"")
+        return tuple(result)
+
+    def _node_spelling(self, node: int) -> Spelling:
+        """A text of a node of few tokens: at each edge, the one that takes the fewest among those of few bytes."""
+        known = self._of_node.get(node)
+        if known is not None:
+            return known
+        waiting, on_the_way = [node], {node}
+        while waiting:
+            at = waiting[-1]
+            if self._automaton.rules.shortest[at] > LONGEST_CHOSEN:
+                self._of_node[waiting.pop()] = self._shortest_spelling(at)
+                continue
+            if self._left_to_explore <= 0:
+                return self._shortest_spelling(node)
+            self._left_to_explore -= 1
+            edges = self._near_edges(at)
+            parts = [part for edge in edges for part in self._parts(edge)]
+            lacking = [part for part in parts if part not in self._of_node and part not in on_the_way]
+            if lacking:
+                waiting.append(lacking[0])
+                on_the_way.add(lacking[0])
+                continue
+            on_the_way.discard(waiting.pop())
+            self._of_node[at] = self._best(at, edges)
+        return self._of_node[node]
+
+    def _shortest_spelling(self, node: int) -> Spelling:
+        """The shortest text.  How many `distinct` nodes it has is not known but for some more than there can be."""
+        text, rules = self._automaton.node_text(node), self._automaton.rules
+        return Spelling(text, self._fewest(text), len(text) // 2 if rules.is_crowded else 0)
+
+    def _near_edges(self, node: int) -> list[Edge]:
+        """The edges by which a text is shortest, or hardly longer; none where it is empty."""
+        rules, shortest = self._automaton.rules, self._automaton.rules.shortest
+        if shortest[node] == 0:
+            return []
+        edges = sorted(
+            (edge for edge in rules.edges(node) if edge[0] != END),
+            key=lambda edge: shortest[edge[1]] + shortest[edge[2]],
+        )
+        longest = shortest[edges[0][1]] + shortest[edges[0][2]] + NEAR_BYTES
+        return [edge for edge in edges[:NEAR_EDGES] if shortest[edge[1]] + shortest[edge[2]] <= longest]
+
+    def _parts(self, edge: Edge) -> tuple[int, ...]:
+        op, target, then = edge
+        if op in (TERMINAL, LITERAL, SILENT, DISTINCT_END):
+            return (then,)
+        return target, then
+
+    def _best(self, node: int, edges: list[Edge]) -> Spelling:
+        rules, best = self._automaton.rules, None
+        if not edges:
+            return Spelling(b"", 0, 0)
+        for op, target, then in edges:
+            rest = self._of_node.get(then)
+            if op == TERMINAL:
+                first: Spelling | None = Spelling(
+                    self._state_text(self._automaton.states.state_of(rules.parts[target])), 0, 0
+                )
+            elif op in (LITERAL, SILENT):
+                first = Spelling(rules.parts[target], 0, 0)
+            elif op == DISTINCT_END:
+                first = Spelling(b"", 0, 0)
+            else:
+                first = self._of_node.get(target)
+            if first is None or rest is None:
+                continue  # a text that begins anew is longer
+            text = first.text + rest.text
+            distinct = first.distinct + rest.distinct + (op == DISTINCT)
+            tokens = self._fewest(text)
+            if best is None or (tokens + APART * distinct, len(text)) < (
+                best.tokens + APART * best.distinct,
+                len(best.text),
+            ):
+                best = Spelling(text, tokens, distinct)
+        return self._shortest_spelling(node) if best is None or best.tokens >= MANY else best
+
+    def _state_text(self, state: int) -> bytes:
+        """What completes a terminal from a state in few tokens."""
+        known = self._of_state.get(state)
+        if known is None:
+            if state < 0:
+                m = self._automaton.memory
+                return m.lit_byte[-state : -state + int(m.lit_left[-state])].tobytes()
+            if self._left_to_try <= 0 or (self._left_to_try <= MASK_STATES and state in self._cut_short):
+                return self._automaton.states.shortest_text(state)
+            known = self._find_state_text(state)
+            if self._left_to_try <= 0:
+                self._cut_short.add(state)
+            else:
+                self._of_state[state] = known
+        return known
+
+    def _find_state_text(self, state: int) -> bytes:
+        """Dijkstra's search over the states of a terminal, of a few of them."""
+        automaton = self._automaton
+        best = automaton.states.shortest_text(state)
+        fewest = self._fewest(best)
+        if fewest < 2 or len(best) > LONGEST_TRIED:
+            return best
+        longest = self._vocabulary.longest
+        texts = {state: (0, b"")}
+        waiting = [(0, 0, state)]
+        done = set()
+        for _ in range(MAX_STATES):
+            if not waiting or waiting[0][0] >= fewest or self._left_to_try <= 0:
+                break
+            _, _, at = heapq.heappop(waiting)
+            if at in done:
+                continue
+            done.add(at)
+            self._left_to_try -= 1
+            tokens, text = texts[at]
+            for target, token in self._next_states(at):
+                if target in texts and texts[target][0] <= tokens + 1:
+                    continue
+                longer = text + token
+                texts[target] = tokens + 1, longer
+                m = automaton.memory
+                if m.dfa_flags[target] & ACCEPTING:
+                    if tokens + 1 < fewest:
+                        best, fewest = longer, tokens + 1
+                    continue
+                cost = int(m.dfa_cost[target])
+                heapq.heappush(waiting, (tokens + 1 - (-cost // longest), cost, target))
+        return best
+
+    def _next_states(self, state: int) -> list[tuple[int, bytes]]:
+        automaton = self._automaton
+        mark = np.zeros(len(automaton.memory.dfa_flags) + 1024, dtype=np.int32)
+        found, at = np.zeros((MAX_GROUPS + 512, 2), dtype=np.int32), np.zeros(2, dtype=np.int64)
+        before = automaton.mark()
+        while budgets.next_states(automaton.table, self._tries.table, state, mark, found, at):
+            automaton.supply(before)
+        ids, tokens = self._tries.full.token_ids, self._vocabulary.tokens
+        return [(target, tokens[int(ids[k])] or b"") for target, k in found[: int(at[1])].tolist()]
+
+    # ---- a search -----------------------------------------------------------------------------------------------
+
+    def _search(self, start: Configuration, limit: int) -> None:
+        """Find a plan of up to `limit` tokens, by what the tokens at hand lead to: the most promising first."""
+        if self._searching:
+            return
+        self._searching = True
+        try:
+            self._go_on_searching(start, limit)
+        finally:
+            self._searching = False
+
+    def _go_on_searching(self, start: Configuration, limit: int) -> None:
+        best = limit + 1
+        waiting: list[tuple[int, int, int, Configuration, tuple[int, ...]]] = []
+        heapq.heappush(waiting, (0, 0, 0, start, ()))
+        seen, number = {start}, 0
+        for _ in range(MAX_SEARCHED):
+            if not waiting:
+                return
+            _, _, _, at, path = heapq.heappop(waiting)
+            room = best - 1 - len(path)
+            if room <= 0:
+                continue
+            _, _, found, trie = self._walked(at, -1, MANY - 1)
+            order = np.argsort(found[1:, 1], kind="stable")[: 2 * BRANCHES] + 1
+            for token_id in trie.token_ids[found[order, 0]].tolist():
+                after = self._automaton.advance(at, self._vocabulary.tokens[token_id] or b"")
+                if after is None or after in seen:
+                    continue
+                seen.add(after)
+                further = (*path, token_id)
+                needed = self._needed(after, best - 1 - len(further))
+                if len(further) + needed < best:
+                    self._record(start, (*further, *after.plan))
+                    return
+                number += 1
+                estimate = needed if needed < INFINITE else 2 * after.cost
+                heapq.heappush(waiting, (len(further) + estimate, after.cost, number, after, further))
+
+    def _record(self, at: Configuration, plan: tuple[int, ...]) -> None:
+        """Keep a plan on all configurations on its way."""
+        for i, token_id in enumerate(plan):
+            if at.needed < 0 or at.needed > len(plan) - i:
+                at.needed, at.plan = len(plan) - i, plan[i:]
+            after = self._automaton.advance(at, self._vocabulary.tokens[token_id] or b"")
+            assert after is not None, "a plan holds a token that is not allowed"
+            at = after
+        assert at.accepting, "a plan does not complete the text"
