@@ -66,7 +66,7 @@ class ArrayPlan:
         self._needs: dict[Style, dict[tuple[int, tuple[int, ...]], int]] = {}
         self._unique_needs: dict[tuple[Style, int, int], int] = {}
         if self.unique:
-            writer.check_comparable({limits.item(i) for i in range(min(len(prefix) + 1, most))}, limits.unique)
+            writer.unique.check_comparable({limits.item(i) for i in range(min(len(prefix) + 1, most))}, limits.unique)
         self.start = State(0, (0,) * len(limits.claims))
 
     def _inner(self, style: Style) -> Style:
@@ -186,7 +186,7 @@ class ArrayPlan:
         return table
 
     def _unique_sizes(self, state: State, inner: Style) -> list[tuple[int, State]]:
-        finite, infinite = self._writer.divided(self.limits.item(state.position), inner)
+        finite, infinite = self._writer.unique.divided(self.limits.item(state.position), inner)
         position = self._next(state.position)
         result = [
             (size, State(position, (), state.used | 1 << self._bit(text)))
@@ -205,7 +205,7 @@ class ArrayPlan:
         if state.position < len(self.limits.prefix):
             return None
         self._rules.expressions.budget.tick()
-        finite, infinite = self._writer.divided(self.limits.rest, inner)
+        finite, infinite = self._writer.unique.divided(self.limits.rest, inner)
         left = (size for text, size in finite.items() if not state.used >> self._bit(text) & 1)
         sizes = sorted(size for size in left if size < infinite)
         return ValuesLeft(sizes, [0, *accumulate(sizes)], min(infinite, INFINITE))
@@ -268,15 +268,15 @@ class ArrayPlan:
         options = []
         if self.unique:
             conjunction = self.limits.item(state.position)
-            finite, infinite = writer.divided(conjunction, inner)
+            finite, infinite = writer.unique.divided(conjunction, inner)
             position, values = self._next(state.position), self._values_left(state, inner)
             for text, size in finite.items():
                 if not state.used >> self._bit(text) & 1:
                     after = State(position, (), state.used | 1 << self._bit(text))
-                    value = rules.distinct(writer.value_node(text, inner))
+                    value = rules.distinct(writer.unique.value_node(text, inner))
                     options.append(rules.sequence(value, self._tail(after, inner, values, size)))
             if infinite < INFINITE:
-                value = rules.distinct(writer.infinite_part(conjunction, inner))
+                value = rules.distinct(writer.unique.infinite_part(conjunction, inner))
                 options.append(rules.sequence(value, self._tail(State(position, (), state.used), inner)))
             return rules.choice(options)
         for conjunction, counts in self._options(state.position, state.counts):
