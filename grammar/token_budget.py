@@ -285,7 +285,9 @@ class TokenBudget:
             on_the_way.discard(waiting.pop())
             # Never more than by the shortest text, which may have been said of the node before this one was found.
             best, shortest = self._best(at, edges), self._shortest_spelling(at)
-            self._of_node[at] = shortest if shortest.tokens < best.tokens else best
+            if shortest.tokens < best.tokens:
+                best = Spelling(shortest.text, shortest.tokens, max(best.distinct, shortest.distinct))
+            self._of_node[at] = best
         return self._of_node[node]
 
     def _shortest_spelling(self, node: int) -> Spelling:
