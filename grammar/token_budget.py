@@ -295,7 +295,11 @@ class TokenBudget:
                 on_the_way.add(lacking[0])
                 continue
             on_the_way.discard(waiting.pop())
-            self._of_node[at] = self._best(at, edges)
+            # Never more than by the shortest text, which may have been said of the node before this one was found.
+            best, shortest = self._best(at, edges), self._shortest_spelling(at)
+            if shortest.tokens < best.tokens:
+                best = Spelling(shortest.text, shortest.tokens, max(best.distinct, shortest.distinct))
+            self._of_node[at] = best
         return self._of_node[node]
 
     def _shortest_spelling(self, node: int) -> Spelling:
