@@ -727,3 +727,7 @@ def test_in_draft_4_an_integer_has_no_fraction_in_any_spelling() -> None:
     language = Language({"$schema": "http://json-schema.org/draft-04/schema#", **schema})
     assert language.accepts("-12")
     assert not language.accepts("1.0")
+    enum = {"$schema": "http://json-schema.org/draft-04/schema#", "enum": [1, [0]]}
+    assert Language(enum).accepts("1.0")
+    assert Language(enum).accepts("[0.0]")
+    assert not Language({**enum, "type": "integer"}).accepts("1.0")
