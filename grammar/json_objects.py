@@ -412,7 +412,9 @@ class ObjectPlan:
             return self._member(member, key, 0, later, inner)
         options = []
         for ticked in _subsets(owed):
-            options += self._member(member, key, ticked, later._replace(number=number, owed=state.owed & ~ticked), inner)
+            options += self._member(
+                member, key, ticked, later._replace(number=number, owed=state.owed & ~ticked), inner
+            )
         return options
 
     def _member(self, member: Member, key: int, ticked: int, later: State, inner: Style) -> list[int]:

@@ -255,7 +255,8 @@ def test_white_space_is_one_blank_after_comma_and_colon_and_none_elsewhere() -> 
 
 
 def test_properties_come_in_the_order_of_the_schema_and_optional_ones_may_be_left_out() -> None:
-    language = Language({"type": "object", "properties": {"b": True, "a": True, "c": True}, "required": ["a"]})
+    schema = {"type": "object", "properties": {"b": True, "a": True, "c": True}, "required": ["a"]}
+    language = Language(schema, JsonOptions(order="schema"))
     for good in (
         '{"a":1}',
         '{"b":1,"a":1}',
@@ -423,8 +424,8 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"type": "number", "multipleOf": 10**18 + 3}, "#", "multipleOf"), ({"type": "object", "minProperties": 3,
     "additionalProperties": False}, "#", ""),
     (False, "#", ""), ({"enum": [1], "type": "string"}, "#", ""), ({"allOf": [{"type": "string"}, {"type": "null"}]},
-    "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#/properties/a", ""), ({"type": "object",
-    "required": ["c"], "additionalProperties": False}, "#", ""),
+    "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#/properties/a", ""),
+    ({"type": "object", "required": ["c"], "additionalProperties": False}, "#", ""),
     ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "#", ""), ({"type": "string",
     "pattern": "^(abc)*$", "minLength": 4, "maxLength": 5}, "#", ""),
 ]  # fmt: skip
@@ -580,6 +581,16 @@ def test_properties_in_any_order_are_each_written_once_and_none_that_is_required
         assert not language.accepts(bad), bad
 
 
+def test_the_order_is_by_default_that_of_the_schema_where_nothing_may_be_left_out() -> None:
+    all_required = Language({"type": "object", "properties": {"b": True, "a": True}, "required": ["a", "b"]})
+    assert all_required.accepts('{"b":1,"a":1}')
+    assert not all_required.accepts('{"a":1,"b":1}')
+    one_optional = Language({"type": "object", "properties": {"b": True, "a": True}, "required": ["a"]})
+    for good in ('{"b":1,"a":1}', '{"a":1,"b":1}', '{"a":1}'):
+        assert one_optional.accepts(good), good
+    assert not one_optional.accepts('{"a":1,"b":1,"a":1}')
+
+
 def test_required_properties_first_keep_the_order_of_the_schema_among_themselves() -> None:
     schema = {"type": "object", "properties": {"a": True, "b": True, "c": True}, "required": ["b", "c"]}
     language = Language(schema, JsonOptions(order="required-first"))
@@ -588,7 +599,8 @@ def test_required_properties_first_keep_the_order_of_the_schema_among_themselves
 
 
 def test_properties_of_several_schemas_may_mix_but_those_of_one_keep_their_order() -> None:
-    language = Language({"properties": {"a": True, "b": True}, "allOf": [{"properties": {"c": True, "d": True}}]})
+    schema = {"properties": {"a": True, "b": True}, "allOf": [{"properties": {"c": True, "d": True}}]}
+    language = Language(schema, JsonOptions(order="schema"))
     for good in ('{"a":1,"b":1,"c":1,"d":1}', '{"c":1,"a":1,"d":1,"b":1}'):
         assert language.accepts(good), good
     assert not language.accepts('{"b":1,"a":1}')
