@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any
 
@@ -116,7 +116,9 @@ def why_invalid(constraint: Constraint, text: bytes) -> str:
         return f"not JSON: {error}"
     schema = json.loads(constraint.text, parse_float=Decimal)
     checks = jsonschema.FormatChecker(["date", "ipv4", "ipv6", "uuid", "email"])
-    found = next(_VALIDATOR(schema, format_checker=checks).iter_errors(value), None)
+    with localcontext() as context:
+        context.prec = 5000  # digits: remainders of 1e300 are exact
+        found = next(_VALIDATOR(schema, format_checker=checks).iter_errors(value), None)
     return "" if found is None else f"{found.json_path}: {found.message}"
 
 
