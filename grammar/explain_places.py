@@ -109,9 +109,8 @@ class _Looker:
         pointers = set()
         for value in self._before.heads.get(node, ()):
             if value in self._rules.places:
-                pointer = self._rules.places[value][0] or self._by_name(value, node)
-                pointers.add(pointer)
-        return pointers.pop() if len(pointers) == 1 else None
+                pointers.add(self._rules.places[value][0] or self._by_name(value, node))
+        return (pointers.pop() or None) if len(pointers) == 1 else None
 
     def _by_name(self, value: int, node: int) -> str:
         """The property of the object around it that has the name written before `value`; "" if that does not tell."""
