@@ -4,7 +4,7 @@ nowhere or in circles, what cannot be enforced; notes on what is ignored or narr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import SchemaError
 from .expressions import INFINITE
@@ -21,6 +21,7 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _SAME_PLACE = frozenset((*_REFERENCES, "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas",
                          "dependencies"))  # fmt: skip
 _ASKS_FOR_SHAPES = frozenset(("uniqueItems", "not", "if", "oneOf"))  # where uniqueItems may have to be refused
+_MULTIPLIES = frozenset(("oneOf", "not", "if", "dependencies", "dependentRequired", "dependentSchemas"))
 MAX_FAULT_DEPTH = 30  # levels of required values looked into for the one that cannot be
 
 
@@ -75,8 +76,13 @@ class Checks:
             strings.is_empty(StringLimits(patterns=((pattern, f"{at.pointer}/patternProperties"),)))
         if "format" in schema:
             self._format(schema["format"], at.pointer)
+        if len(schema.get("properties", ())) > 1:
+            self._order(schema, at.pointer)
         if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(schema):
             self._unique(at)
+        if not _MULTIPLIES.isdisjoint(schema):
+            for kind in self._writer.algebra.kinds((at,)):
+                self._writer.algebra.shapes((at,), kind)
         return [child for child in found if isinstance(child.schema, dict)]
 
     def _note(self, pointer: str, keyword: str, message: str) -> None:
@@ -87,6 +93,13 @@ class Checks:
             self._note(pointer, "format", f"{name} is an annotation here and not enforced")
         elif name not in FORMATS:
             self._note(pointer, "format", f"{name} is no format of the standard and not enforced")
+
+    def _order(self, schema: dict[str, Any], pointer: str) -> None:
+        order = self._writer.options.order
+        if order == "schema" or (order == "auto" and schema["properties"].keys() <= set(schema.get("required", ()))):
+            self._note(pointer, "properties", "come in the order of the schema; order='any' lets them come in any")
+        elif order == "required-first":
+            self._note(pointer, "properties", "come in the order of the schema, those required first")
 
     def _unique(self, at: Located) -> None:
         """Whatever uniqueItems or its negation asks for here and in negated members."""

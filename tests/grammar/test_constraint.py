@@ -8,7 +8,7 @@ from forktree.grammar import Constraint, GrammarError, SchemaError
 
 
 def test_options_as_by_default_are_none() -> None:
-    assert Constraint.json_schema({}) == Constraint.json_schema("{}", white_space="bounded", order="schema")
+    assert Constraint.json_schema({}) == Constraint.json_schema("{}", white_space="bounded", order="auto")
     assert Constraint.json_schema({}).options == ""
 
 

@@ -255,7 +255,8 @@ def test_white_space_is_one_blank_after_comma_and_colon_and_none_elsewhere() -> 
 
 
 def test_properties_come_in_the_order_of_the_schema_and_optional_ones_may_be_left_out() -> None:
-    language = Language({"type": "object", "properties": {"b": True, "a": True, "c": True}, "required": ["a"]})
+    schema = {"type": "object", "properties": {"b": True, "a": True, "c": True}, "required": ["a"]}
+    language = Language(schema, JsonOptions(order="schema"))
     for good in (
         '{"a":1}',
         '{"b":1,"a":1}',
@@ -423,8 +424,8 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"type": "number", "multipleOf": 10**18 + 3}, "#", "multipleOf"), ({"type": "object", "minProperties": 3,
     "additionalProperties": False}, "#", ""),
     (False, "#", ""), ({"enum": [1], "type": "string"}, "#", ""), ({"allOf": [{"type": "string"}, {"type": "null"}]},
-    "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#/properties/a", ""), ({"type": "object",
-    "required": ["c"], "additionalProperties": False}, "#", ""),
+    "#", ""), ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "#/properties/a", ""),
+    ({"type": "object", "required": ["c"], "additionalProperties": False}, "#", ""),
     ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "#", ""), ({"type": "string",
     "pattern": "^(abc)*$", "minLength": 4, "maxLength": 5}, "#", ""),
 ]  # fmt: skip
@@ -588,11 +589,37 @@ def test_required_properties_first_keep_the_order_of_the_schema_among_themselves
 
 
 def test_properties_of_several_schemas_may_mix_but_those_of_one_keep_their_order() -> None:
-    language = Language({"properties": {"a": True, "b": True}, "allOf": [{"properties": {"c": True, "d": True}}]})
+    schema = {"properties": {"a": True, "b": True}, "allOf": [{"properties": {"c": True, "d": True}}]}
+    language = Language(schema, JsonOptions(order="schema"))
     for good in ('{"a":1,"b":1,"c":1,"d":1}', '{"c":1,"a":1,"d":1,"b":1}'):
         assert language.accepts(good), good
     assert not language.accepts('{"b":1,"a":1}')
     assert not language.accepts('{"d":1,"c":1}')
+
+
+def test_the_order_is_that_of_the_schema_by_default_only_where_it_requires_all_that_it_names() -> None:
+    schema = {"type": "object", "properties": {"b": True, "a": True}, "required": ["a", "b"]}
+    assert Language(schema).accepts('{"b":1,"a":1,"x":1}')
+    assert not Language(schema).accepts('{"a":1,"b":1}')
+    assert not Language(schema).accepts('{"x":1,"b":1,"a":1}')
+    schema["properties"]["c"] = True  # type: ignore[index]  # a dict
+    for text in ('{"c":1,"a":1,"b":1}', '{"a":1,"x":1,"b":1}', '{"b":1,"a":1}'):
+        assert Language(schema).accepts(text)
+    assert not Language(schema).accepts('{"a":1,"b":1,"a":1}')
+
+
+def test_alternatives_that_one_constant_tells_apart_do_not_multiply() -> None:
+    options = [
+        {"properties": {"kind": {"enum": [f"k{i}"]}, "a": {"type": "string"}, "b": {"type": "string"}, "c": {}},
+         "required": ["kind", "a", "b", "c"]} for i in range(12)
+    ]  # fmt: skip
+    schema = {"type": "object", "oneOf": [*options, {"required": ["kind", "x"]}]}
+    language = Language(schema)
+    full = {"kind": "k1", "a": "", "b": "", "c": 0}
+    for value in (full, {"kind": "k1", "x": 1}, {"kind": "z", "x": 1, "a": 1}, {**full, "a": 1, "x": 1}):
+        assert language.admits(value), value
+    for value in ({"kind": "k1"}, {**full, "x": 1}, {**full, "a": 1}, {"x": 1}):
+        assert not language.admits(value), value
 
 
 def test_five_thousand_optional_properties_in_any_order_cost_only_what_is_entered() -> None:

@@ -225,8 +225,7 @@ GBNFS: dict[str, Callable[[], str]] = {
     "counts": lambda: "root ::= ([a-z]{1,1000} ){1,1000}",
     "a large count": lambda: "root ::= [a-z]{1,1000000000}",
     "22,000 rules": lambda: (
-        "root ::= r0\n"
-        + "".join(f'r{i} ::= "key{i}" [a-z]+ (r{(i * 7 + 1) % 22_000})?\n' for i in range(22_000))
+        "root ::= r0\n" + "".join(f'r{i} ::= "key{i}" [a-z]+ (r{(i * 7 + 1) % 22_000})?\n' for i in range(22_000))
     ),
     "45,000 words": lambda: "root ::= " + " | ".join(f'"w{i * 7919 % 99991}x"' for i in range(45_000)),
     "stars within stars": lambda: 'root ::= ((("a"*)*)*)*',
