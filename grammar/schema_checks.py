@@ -32,6 +32,7 @@ class Checks:
         self._writer, self._document = writer, document
         self._notes = writer.rules.notes
         self._same_place: dict[Located, list[Located]] = {}
+        self._checked: list[Located] = []  # their keywords; shapes are asked for once all are known to be well-formed
 
     def run(self, root: Located) -> None:
         waiting, seen = [root], {root}
@@ -44,6 +45,8 @@ class Checks:
                     seen.add(child)
                     waiting.append(child)
         self._look_for_circles()
+        for at in self._checked:
+            self._shapes(at)
 
     def _schema(self, at: Located) -> list[Located]:
         """Checks one schema; those that stand in it or that it refers to."""
@@ -78,11 +81,7 @@ class Checks:
             self._format(schema["format"], at.pointer)
         if len(schema.get("properties", ())) > 1:
             self._order(schema, at.pointer)
-        if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(schema):
-            self._unique(at)
-        if not _MULTIPLIES.isdisjoint(schema):
-            for kind in self._writer.algebra.kinds((at,)):
-                self._writer.algebra.shapes((at,), kind)
+        self._checked.append(at)
         return [child for child in found if isinstance(child.schema, dict)]
 
     def _note(self, pointer: str, keyword: str, message: str) -> None:
@@ -100,6 +99,15 @@ class Checks:
             self._note(pointer, "properties", "come in the order of the schema; order='any' lets them come in any")
         elif order == "required-first":
             self._note(pointer, "properties", "come in the order of the schema, those required first")
+
+    def _shapes(self, at: Located) -> None:
+        """What only the shapes of a schema tell: those that cannot be had are refused before anything is written."""
+        algebra = self._writer.algebra
+        if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(at.schema):
+            self._unique(at)
+        if not _MULTIPLIES.isdisjoint(at.schema):
+            for kind in algebra.kinds((at,)):
+                algebra.shapes((at,), kind)
 
     def _unique(self, at: Located) -> None:
         """Whatever uniqueItems or its negation asks for here and in negated members."""
