@@ -21,8 +21,12 @@ from .text import MAX_REPEAT, fail, mention
 
 LONGEST_PATTERN = 100_000  # characters
 LONGEST_LAZY = 1_000  # characters of a pattern that LAZY is tried on, in time that grows with their square
-STRING_INSIDE = re.compile(r"""(?<!")(?<!')(?P<quote>["'`])(?:\(\?!(?P=quote){2}\))?\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quote)(?!["'])""")
-LONG_STRING_INSIDE = re.compile(r"""(?P<quotes>(?P<quote>["'])(?P=quote){2})\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quotes)""")
+STRING_INSIDE = re.compile(
+    r"""(?<!")(?<!')(?P<quote>["'`])(?:\(\?!(?P=quote){2}\))?\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quote)(?!["'])"""
+)
+LONG_STRING_INSIDE = re.compile(
+    r"""(?P<quotes>(?P<quote>["'])(?P=quote){2})\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quotes)"""
+)
 ZERO = "0(?:(?:_)?0)*(?![1-9])"  # of the DEC_NUMBER in its library
 FIXED = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"
 ANY_OF = r"(?:\.|\((?:\?:)?(?:\.\|(?:\\n|\n)|(?:\\n|\n)\|\.)\)|\[(?:\\.|[^\]\\])+\])"

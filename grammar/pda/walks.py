@@ -149,7 +149,7 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
                     if items[j, 1] != 0:
                         simple = False
                         continue
-                    accepts, counts[LOWEST] = 1, 0  # the whole text may end
+                    accepts, counts[LOWEST] = np.int64(1), 0  # the whole text may end
                     if flags & FINAL:
                         continue
                 items[top, 0] = target
