@@ -3,6 +3,8 @@ values have been used (uniqueItems) stands in the keys of rules."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from .expressions import INFINITE
@@ -22,6 +24,15 @@ class State(NamedTuple):
     position: int
     counts: tuple[int, ...]
     used: int = 0
+
+
+class ValuesLeft(NamedTuple):
+    """sizes: bytes of unused values cheaper than any other item, the cheapest first;  sums: of the first n of them;
+    infinite: bytes of the cheapest other item"""
+
+    sizes: list[int]
+    sums: list[int]
+    infinite: int
 
 
 class ArrayPlan:
@@ -55,7 +66,7 @@ class ArrayPlan:
         self._needs: dict[Style, dict[tuple[int, tuple[int, ...]], int]] = {}
         self._unique_needs: dict[tuple[Style, int, int], int] = {}
         if self.unique:
-            writer.check_comparable({limits.item(i) for i in range(min(len(prefix) + 1, most))}, limits.unique)
+            writer.unique.check_comparable({limits.item(i) for i in range(min(len(prefix) + 1, most))}, limits.unique)
         self.start = State(0, (0,) * len(limits.claims))
 
     def _inner(self, style: Style) -> Style:
@@ -110,8 +121,9 @@ class ArrayPlan:
     def _needed_with_more(self, state: State, inner: Style) -> int:
         """Of one item and of all (with commas) that must follow it."""
         if self.unique:
-            return min((size + self._needed_unique(after, inner) for size, after in self._unique_sizes(state, inner)),
-                       default=INFINITE)  # fmt: skip
+            values = self._values_left(state, inner)
+            return min((size + self._needed_unique(after, inner, values, size)
+                        for size, after in self._unique_sizes(state, inner)), default=INFINITE)  # fmt: skip
         position = self._next(state.position)
         return min(
             (
@@ -121,8 +133,11 @@ class ArrayPlan:
             default=INFINITE,
         )
 
-    def _tail_size(self, state: State, inner: Style) -> int:
-        needed = self._needed_unique(state, inner) if self.unique else self._needed(state.position, state.counts, inner)
+    def _tail_size(self, state: State, inner: Style, values: ValuesLeft | None = None, size: int = 0) -> int:
+        if self.unique:
+            needed = self._needed_unique(state, inner, values, size)
+        else:
+            needed = self._needed(state.position, state.counts, inner)
         if needed >= INFINITE:
             return INFINITE
         return min(INFINITE - 1, needed + self._rules.shortest[self._writer.layout.last(inner)] + 1)
@@ -171,7 +186,7 @@ class ArrayPlan:
         return table
 
     def _unique_sizes(self, state: State, inner: Style) -> list[tuple[int, State]]:
-        finite, infinite = self._writer.divided(self.limits.item(state.position), inner)
+        finite, infinite = self._writer.unique.divided(self.limits.item(state.position), inner)
         position = self._next(state.position)
         result = [
             (size, State(position, (), state.used | 1 << self._bit(text)))
@@ -185,19 +200,36 @@ class ArrayPlan:
     def _bit(self, text: bytes) -> int:
         return self._values.setdefault(text, len(self._values))
 
-    def _needed_unique(self, state: State, inner: Style) -> int:
+    def _values_left(self, state: State, inner: Style) -> ValuesLeft | None:
+        """Of a state after the prefix."""
+        if state.position < len(self.limits.prefix):
+            return None
+        self._rules.expressions.budget.tick()
+        finite, infinite = self._writer.unique.divided(self.limits.rest, inner)
+        left = (size for text, size in finite.items() if not state.used >> self._bit(text) & 1)
+        sizes = sorted(size for size in left if size < infinite)
+        return ValuesLeft(sizes, [0, *accumulate(sizes)], min(infinite, INFINITE))
+
+    def _needed_unique(self, state: State, inner: Style, values: ValuesLeft | None = None, size: int = INFINITE) -> int:
+        """Bytes of the items, each behind a comma, that must follow.
+
+        values, size: those left before the last item, and the last item's bytes; they save time"""
         position, least = state.position, self.limits.least
         if position >= least:
             return 0
         comma = self._rules.shortest[self._writer.layout.comma(inner)]
         if position >= len(self.limits.prefix):
-            finite, infinite = self._writer.divided(self.limits.rest, inner)
-            left = sorted(size for text, size in finite.items() if not state.used >> self._bit(text) & 1)
+            if values is None:
+                values, size = self._values_left(state, inner), INFINITE
+            assert values is not None
             count = least - position
-            cheap = [size for size in left if size < infinite][:count]
-            if len(cheap) < count and infinite >= INFINITE:
+            # The last item was one of the values, and those that must follow are the cheapest others.
+            among = bisect_left(values.sizes, size) < min(count, len(values.sizes))
+            end = min(count + among, len(values.sizes))
+            others = count - (end - among)
+            if others and values.infinite >= INFINITE:
                 return INFINITE
-            return min(INFINITE, count * comma + sum(cheap) + (count - len(cheap)) * min(infinite, INFINITE))
+            return min(INFINITE, count * comma + values.sums[end] - size * among + others * values.infinite)
         key = (inner, position, state.used)
         known = self._unique_needs.get(key)
         if known is None:
@@ -218,7 +250,7 @@ class ArrayPlan:
         node = rules.sequence(rules.literal(b"["), rules.choice((some, empty)))
         return rules.scope(node) if self.unique else node
 
-    def _tail(self, state: State, inner: Style) -> int:
+    def _tail(self, state: State, inner: Style, values: ValuesLeft | None = None, size: int = 0) -> int:
         """What follows an item."""
 
         def build() -> int:
@@ -226,7 +258,7 @@ class ArrayPlan:
             close = rules.sequence(layout.last(inner), rules.literal(b"]")) if self._may_close(state) else NEVER
             return rules.choice((close, rules.sequence(layout.comma(inner), self._items(state, inner))))
 
-        return self._rules.rule(("items", self, inner, state), build, self._tail_size(state, inner))
+        return self._rules.rule(("items", self, inner, state), build, self._tail_size(state, inner, values, size))
 
     def _items(self, state: State, inner: Style) -> int:
         """One item at least, and what follows it."""
@@ -236,15 +268,15 @@ class ArrayPlan:
         options = []
         if self.unique:
             conjunction = self.limits.item(state.position)
-            finite, infinite = writer.divided(conjunction, inner)
-            position = self._next(state.position)
-            for text in finite:
+            finite, infinite = writer.unique.divided(conjunction, inner)
+            position, values = self._next(state.position), self._values_left(state, inner)
+            for text, size in finite.items():
                 if not state.used >> self._bit(text) & 1:
                     after = State(position, (), state.used | 1 << self._bit(text))
-                    value = rules.distinct(writer.value_node(text, inner))
-                    options.append(rules.sequence(value, self._tail(after, inner)))
+                    value = rules.distinct(writer.unique.value_node(text, inner))
+                    options.append(rules.sequence(value, self._tail(after, inner, values, size)))
             if infinite < INFINITE:
-                value = rules.distinct(writer.infinite_part(conjunction, inner))
+                value = rules.distinct(writer.unique.infinite_part(conjunction, inner))
                 options.append(rules.sequence(value, self._tail(State(position, (), state.used), inner)))
             return rules.choice(options)
         for conjunction, counts in self._options(state.position, state.counts):

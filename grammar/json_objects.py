@@ -8,26 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .expressions import INFINITE
 from .json_layout import Style
+from .json_object_names import Member, ObjectNames
 from .rules import NEVER
-from .schema_shapes import Conjunction, ObjectLimits, StringLimits, is_false, is_void, meet
+from .schema_shapes import Conjunction, ObjectLimits, meet
 
 if TYPE_CHECKING:
     from .json_schema import SchemaWriter
-
-MAX_LISTED_NAMES = 64  # names of a pattern that are written one by one
-MAX_CLASSES = 64  # into which patterns may divide the names of one object
-MAX_NEEDS = 8
-
-
-class Member(NamedTuple):
-    """A property.   key: node of its name, with quotes;   needs: bits of those needs that it may satisfy
-    number: within its plan"""
-
-    key: int
-    conjunction: Conjunction
-    required: bool
-    needs: int
-    number: int
 
 
 class State(NamedTuple):
@@ -48,26 +34,24 @@ class _Suffixes(NamedTuple):
     totals: list[int]
 
 
-class ObjectPlan:
-    """One alternative of an object, its names sorted out."""
+class ObjectPlan(ObjectNames):
+    """One alternative of an object."""
 
     def __init__(self, limits: ObjectLimits, canonical: bool, writer: SchemaWriter, pointer: str) -> None:
-        self._writer, self.limits, self.canonical, self.pointer = writer, limits, canonical, pointer
-        self._rules = writer.rules
-        self.chains: list[list[Member]] = []  # each in a fixed order; members of two chains come in any order
-        self.loose: list[Member] = []
-        self.free: list[Member] = []  # classes of names
-        self.names: dict[str, Conjunction] = {}  # of the chains' members
-        self.is_void = False
-        self._chains: dict[str, list[Member]] = {}
-        self._numbers = 0
+        super().__init__(limits, canonical, writer, pointer)
         self._suffixes: dict[Style, list[_Suffixes]] = {}
         self._cheapest: dict[Style, list[list[int]]] = {}
         self._costs: dict[Style, list[tuple[int, int]]] = {}
-        self._sort_names()
-        self.chains = list(self._chains.values())
         self._required_loose = [i for i, m in enumerate(self.loose) if m.required]
         self._required_bits = sum(1 << i for i in self._required_loose)
+        # Of implied properties: what a bit demands; a bit of its own stands for what cannot be there.
+        impossible = 1 << len(self.loose)
+        self._implied = [
+            (self.bits[name], sum(self.bits.get(other, impossible) for other in dict.fromkeys(others)))
+            for name, others in limits.implied
+            if name in self.bits
+        ]
+        self._demands: dict[int, int] = {}
         members = [*self.loose, *(m for chain in self.chains for m in chain)]
         required = sum(m.required for m in members)
         self._least = limits.least if limits.least > required else 0
@@ -81,87 +65,6 @@ class ObjectPlan:
         self.start = State((0,) * len(self.chains), 0, (1 << len(limits.needs)) - 1, 0)
         self._end = tuple(map(len, self.chains))
         self._last_required = [max((i + 1 for i, m in enumerate(c) if m.required), default=0) for c in self.chains]
-
-    # ---- names -------------------------------------------------------------------------------------------------
-
-    def _sort_names(self) -> None:
-        limits, algebra = self.limits, self._writer.algebra
-        named = dict(limits.named)
-        required = set(limits.required)
-        if len(limits.needs) > MAX_NEEDS:
-            self._writer.too_complex(f"more than {MAX_NEEDS} properties must exist", self.pointer)
-        names = dict.fromkeys((*named, *limits.required))
-        for rule in (*limits.rules, *limits.needs):
-            for name in rule.keys.excluded:
-                names.setdefault(name)
-        mode = self._writer.options.order
-        if mode == "auto":
-            mode = "schema" if required.issuperset(named) else "any"
-        if mode == "required-first":
-            names = dict.fromkeys(sorted(names, key=lambda name: name not in required))
-        for name in names:
-            conjunction = algebra.value_of(limits, named, name)
-            if is_false(conjunction):
-                self.is_void = self.is_void or name in required
-                continue
-            chain = named[name].chain if name in named and mode != "any" else ""
-            self._add_name(name, conjunction, name in required, "#" if self.canonical else chain)
-        self._divide(frozenset(names))
-
-    def _add_name(self, name: str, conjunction: Conjunction, required: bool, chain: str) -> None:
-        key = self._writer.name_text(name)
-        if key == NEVER:
-            self.is_void = self.is_void or required
-            return
-        needs = 0
-        for i, need in enumerate(self.limits.needs):
-            if name not in need.keys.excluded and self._writer.algebra.matches_string(need.keys, name):
-                needs |= 1 << i
-        member = Member(key, conjunction, required, needs, self._new_number())
-        (self._chains.setdefault(chain, []) if chain else self.loose).append(member)
-        if chain:
-            self.names[name] = conjunction
-
-    def _divide(self, names: frozenset[str]) -> None:
-        """The names that are not given, in classes with one meaning each."""
-        algebra = self._writer.algebra
-        if any(is_false(r.conjunction) and r.keys == StringLimits(excluded=r.keys.excluded) for r in self.limits.rules):
-            return  # whatever it excludes is given
-        classes: list[tuple[StringLimits, Conjunction, int]] = [(StringLimits(excluded=names), (), 0)]
-        rules = sorted(self.limits.rules, key=lambda rule: not is_false(rule.conjunction))
-        tasks = [(rule.keys, rule.conjunction, 0) for rule in rules]
-        tasks += [(need.keys, (), 1 << i) for i, need in enumerate(self.limits.needs)]
-        for keys, conjunction, needs in tasks:
-            divided = []
-            for limits, value, owed in classes:
-                self._writer.rules.expressions.budget.tick()
-                inside = limits.within(keys)
-                if is_void(inside) or algebra.no_string(inside):
-                    divided.append((limits, value, owed))
-                    continue
-                both = meet(value, conjunction)
-                if not is_false(both):
-                    divided.append((inside, both, owed | needs))
-                for piece in keys.outside():
-                    outside = limits.within(piece)
-                    if not is_void(outside) and not algebra.no_string(outside):
-                        divided.append((outside, value, owed))
-            classes = divided
-            if len(classes) > MAX_CLASSES:
-                self._writer.too_complex(f"patterns divide names into more than {MAX_CLASSES} classes", self.pointer)
-        for limits, value, owed in classes:
-            listed = self._writer.few_strings(limits, MAX_LISTED_NAMES)
-            if listed is not None:
-                for name in listed:
-                    self._add_name(name, value, False, "#" if self.canonical else "")
-                continue
-            key = self._rules.terminal(self._writer.strings.literal_text(limits, canonical=True))
-            if key != NEVER:
-                self.free.append(Member(key, value, False, owed, self._new_number()))
-
-    def _new_number(self) -> int:
-        self._numbers += 1
-        return self._numbers
 
     # ---- lengths -----------------------------------------------------------------------------------------------
 
@@ -202,12 +105,47 @@ class ObjectPlan:
                 conjunction = meet(conjunction, need.conjunction)
         return conjunction
 
+    def _demanded(self, seen: int) -> int:
+        """Bits of the unordered members that must be there where those seen are."""
+        if not self._implied:
+            return self._required_bits
+        known = self._demands.get(seen)
+        if known is None:
+            known, before = self._required_bits | seen, -1
+            while known != before:
+                before = known
+                for bit, bits in self._implied:
+                    known |= bits if known & bit else 0
+            self._demands[seen] = known
+        return known
+
+    def _owed_with_implied(self, state: State, inner: Style, least: int) -> tuple[int, int]:
+        """As `_owed`, where all members are unordered and their number does not matter otherwise."""
+        demanded = self._demanded(state.seen) & ~state.seen
+        if demanded or not least:
+            return demanded.bit_count(), self._cost_of(demanded, inner)
+        comma = self._rules.shortest[self._writer.layout.comma(inner)]
+        best = (self._cheapest_free(state, inner), 1)
+        for i in range(len(self.loose)):
+            if not state.seen >> i & 1:
+                added = self._demanded(state.seen | 1 << i) & ~state.seen
+                number = added.bit_count() - 1
+                best = min(best, (self._cost_of(added, inner) + number * comma, number + 1))
+        return best[1], min(INFINITE, best[0] - (best[1] - 1) * comma)
+
+    def _cost_of(self, bits: int, inner: Style) -> int:
+        if bits >> len(self.loose):
+            return INFINITE
+        return min(INFINITE, sum(self._cost(m, inner) for i, m in enumerate(self.loose) if bits >> i & 1))
+
     def _owed(self, state: State, inner: Style, least: int) -> tuple[int, int]:
         """(number, bytes) of the shortest members that can complete the object from here, `least` at least."""
         if state.owed:
             if state.owed & (state.owed - 1) == 0 and not self._least and self._most >= INFINITE and not self.canonical:
                 return self._owed_with_need(state, inner)
             return self._owed_with_needs(state, inner, least)
+        if self._implied:
+            return self._owed_with_implied(state, inner, least)
         suffixes = self._suffix_sums(inner)
         count = total = 0
         if suffixes is not None:
@@ -350,7 +288,7 @@ class ObjectPlan:
     def _may_close(self, state: State) -> bool:
         if state.owed or state.number < self._least:
             return False
-        if self._required_bits & ~state.seen:
+        if self._demanded(state.seen) & ~state.seen:
             return False
         return self._past_required(state)
 
@@ -389,9 +327,17 @@ class ObjectPlan:
                 yield from self._with(chain[at], chain[at].key, state, state._replace(positions=positions), inner)
                 if chain[at].required:
                     break
+        positions, seen, owed, number, full = state
+        if self._most < INFINITE or owed:
+            for i, member in enumerate(self.loose):
+                if not seen >> i & 1:
+                    yield from self._with(member, member.key, state, state._replace(seen=seen | 1 << i), inner)
+            return
+        number = min(number + 1, self._cap)
         for i, member in enumerate(self.loose):
-            if not state.seen >> i & 1:
-                yield from self._with(member, member.key, state, state._replace(seen=state.seen | 1 << i), inner)
+            if not seen >> i & 1:
+                later = State(positions, seen | 1 << i, owed, number, full)
+                yield from self._member(member, member.key, 0, later, inner)
 
     def _free_members(self, state: State, inner: Style) -> Iterator[int]:
         """Once the chains have come to their ends."""
@@ -412,9 +358,8 @@ class ObjectPlan:
             return self._member(member, key, 0, later, inner)
         options = []
         for ticked in _subsets(owed):
-            options += self._member(
-                member, key, ticked, later._replace(number=number, owed=state.owed & ~ticked), inner
-            )
+            after = later._replace(number=number, owed=state.owed & ~ticked)
+            options += self._member(member, key, ticked, after, inner)
         return options
 
     def _member(self, member: Member, key: int, ticked: int, later: State, inner: Style) -> list[int]:

@@ -18,8 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
-from itertools import combinations
+from itertools import islice
 from typing import Any, Literal, NoReturn
 
 from .errors import GrammarTooComplex
@@ -31,16 +30,18 @@ from .json_keywords import refuse
 from .json_layout import Layout, Style, WhiteSpace
 from .json_lengths import Measure, Place
 from .json_numbers import NumberWriter
+from .json_object_names import keeps_implied
 from .json_objects import ObjectPlan
+from .json_spellings import spellings
 from .json_strings import StringWriter
-from .number_limits import exact, places_of
+from .json_unique import UniqueItems
 from .rules import NEVER, Rules
-from .schema_algebra import Algebra
+from .schema_algebra import MAX_SHAPES, Algebra
 from .schema_checks import Checks, unsatisfiable
 from .schema_document import Document, check_nesting
+from .schema_limits import without_implied
 from .schema_plain import Content, PlainLengths, content_of, is_plain
 from .schema_shapes import (
-    ANY_STRING,
     NO_VALUE,
     ArrayLimits,
     Conjunction,
@@ -56,7 +57,6 @@ from .schema_shapes import (
 Order = Literal["auto", "schema", "any", "required-first"]
 Draft = Literal[4, 6, 7, 2019, 2020]
 
-MAX_VALUES = 256  # of a place under uniqueItems, kept account of one by one
 MAX_COMPOUND = 2_000  # constants of one place that are arrays or objects
 FEW = 32  # constants that are written as one word list when they are more
 
@@ -111,14 +111,13 @@ class SchemaWriter:
         self.layout = Layout(rules, options.white_space)
         self._plain = PlainLengths(self, self._document)
         self._by_content: dict[tuple[Content, bool], int] = {}
+        self.unique = UniqueItems(self)
         self._measure: Measure | None = None  # while lengths are being found
         self._sizes: dict[Place, int] = {}
         self._places: dict[Place, int] = {}
         self._scalars: dict[tuple[Conjunction, bool], int] = {}
         self._plans: dict[tuple[Conjunction, bool], tuple[ObjectPlan | ArrayPlan, ...]] = {}
         self._names: dict[str, int] = {}
-        self._divided: dict[tuple[Conjunction, Style], tuple[dict[bytes, int], int]] = {}
-        self._compound: dict[bytes, ObjectPlan | ArrayPlan] = {}  # canonical texts of constants
         self._constants: dict[int, ObjectLimits | ArrayLimits] = {}  # by id() of the value
 
     def write(self) -> int:
@@ -166,7 +165,7 @@ class SchemaWriter:
         self._at(conjunction)
         scalars = self.scalars(conjunction, style.canonical)
         result = INFINITE if scalars == NOTHING else self.rules.expressions.shortest[scalars]
-        if any(_may_be_empty(shape) for shape in self._containers(conjunction)):
+        if any(_may_be_empty(shape) for shape in self.containers(conjunction)):
             return min(result, 2)  # {} or [], whatever else may stand there
         return min(result, INFINITE, *(plan.size(style) for plan in self.plans(conjunction, style.canonical)))
 
@@ -174,9 +173,9 @@ class SchemaWriter:
         kinds = self.algebra.kinds(conjunction)
         if "array" not in kinds and "object" not in kinds:
             return False
-        return not conjunction or any(True for _ in self._containers(conjunction))
+        return not conjunction or any(True for _ in self.containers(conjunction))
 
-    def _containers(self, conjunction: Conjunction) -> Iterator[Shape]:
+    def containers(self, conjunction: Conjunction) -> Iterator[Shape]:
         for kind in self.algebra.kinds(conjunction):
             if kind in ("array", "object"):
                 yield from self.algebra.shapes(conjunction, kind)
@@ -195,7 +194,7 @@ class SchemaWriter:
         else:
             node = self.rules.rule(("place", self, key), lambda: self._body(conjunction, style), size)
         self._places[key] = node
-        self.begins(node, self._pointer(conjunction))
+        self.begins(node, self.pointer_of(conjunction))
         return node
 
     def begins(self, node: int, pointer: str) -> None:
@@ -209,10 +208,10 @@ class SchemaWriter:
         plans = self.plans(conjunction, style.canonical)
         if scalars == NOTHING and len(plans) == 1:
             return plans[0].node(style)  # there is some, as the place has a length
-        options = [plan.node(style) for plan in plans if self._some(plan, style)]
+        options = [plan.node(style) for plan in plans if self.has_some(plan, style)]
         return self.rules.choice((self.rules.terminal(scalars), *options))
 
-    def _some(self, plan: ObjectPlan | ArrayPlan, style: Style) -> bool:
+    def has_some(self, plan: ObjectPlan | ArrayPlan, style: Style) -> bool:
         return plan.size(style) < INFINITE
 
     def plans(self, conjunction: Conjunction, canonical: bool) -> tuple[ObjectPlan | ArrayPlan, ...]:
@@ -220,26 +219,38 @@ class SchemaWriter:
         key = (conjunction, canonical)
         known = self._plans.get(key)
         if known is None:
-            pointer = self._pointer(conjunction)
+            pointer = self.pointer_of(conjunction)
             found: list[ObjectPlan | ArrayPlan] = []
-            for shape in self._containers(conjunction):
-                found += [self._plan(limits, canonical, pointer) for limits in self._all_limits(shape, conjunction)]
+            for shape in self.containers(conjunction):
+                every = self._all_limits(shape, conjunction, canonical)
+                found += [self.plan_of(limits, canonical, pointer) for limits in every]
             known = self._plans[key] = tuple(plan for plan in found if not plan.is_void)
             if canonical and len(known) > 1:
-                self._check_order([plan for plan in known if isinstance(plan, ObjectPlan)], pointer)
+                self.unique.check_order([plan for plan in known if isinstance(plan, ObjectPlan)], pointer)
         return known
 
-    def _plan(self, limits: ObjectLimits | ArrayLimits, canonical: bool, pointer: str) -> ObjectPlan | ArrayPlan:
+    def plan_of(self, limits: ObjectLimits | ArrayLimits, canonical: bool, pointer: str) -> ObjectPlan | ArrayPlan:
         if isinstance(limits, ObjectLimits):
             return ObjectPlan(limits, canonical, self, pointer)
         return ArrayPlan(limits, canonical, self, pointer)
 
-    def _all_limits(self, shape: Shape, conjunction: Conjunction) -> Iterable[ObjectLimits | ArrayLimits]:
-        if shape.values is not None and len(shape.values) > MAX_COMPOUND:
-            self.too_complex(f"more than {MAX_COMPOUND:,} constant arrays or objects", self._pointer(conjunction))
-        return (shape.limits,) if shape.values is None else map(self._constant, shape.values)
+    def _all_limits(
+        self, shape: Shape, conjunction: Conjunction, canonical: bool
+    ) -> Iterable[ObjectLimits | ArrayLimits]:
+        if shape.values is not None:
+            if len(shape.values) > MAX_COMPOUND:
+                self.too_complex(f"more than {MAX_COMPOUND:,} constant arrays or objects", self.pointer_of(conjunction))
+            return map(self.constant, shape.values)
+        limits = shape.limits
+        if not isinstance(limits, ObjectLimits) or not limits.implied or keeps_implied(limits, canonical, self.options):
+            return (limits,)
+        found = tuple(islice(without_implied(limits), MAX_SHAPES + 1))
+        if len(found) > MAX_SHAPES:
+            why = f"more than {MAX_SHAPES} alternatives of properties that imply others in a fixed order"
+            self.too_complex(why, self.pointer_of(conjunction))
+        return found
 
-    def _constant(self, value: Any) -> ObjectLimits | ArrayLimits:
+    def constant(self, value: Any) -> ObjectLimits | ArrayLimits:
         """The limits that one array or object alone satisfies."""
         known = self._constants.get(id(value))
         if known is None:
@@ -274,14 +285,14 @@ class SchemaWriter:
 
     def _find_scalars(self, conjunction: Conjunction, canonical: bool) -> int:
         options = [
-            self._scalar(shape, canonical)
+            self.scalar(shape, canonical)
             for kind in self.algebra.kinds(conjunction)
             if kind not in ("array", "object")
             for shape in self.algebra.shapes(conjunction, kind)
         ]
         return self.rules.expressions.alternative(options)
 
-    def _scalar(self, shape: Shape, canonical: bool) -> int:
+    def scalar(self, shape: Shape, canonical: bool) -> int:
         e = self.rules.expressions
         if shape.values is None:
             limits = shape.limits
@@ -295,14 +306,15 @@ class SchemaWriter:
             return self._numbers.literal_text(
                 limits, canonical=canonical or (limits.whole is True and self._is_draft_4)
             )
-        texts = [text for value in shape.values for text in _spellings(value, canonical or self._is_draft_4)]
+        canonical = canonical or (self._is_draft_4 and getattr(shape.limits, "whole", None) is True)
+        texts = [text for value in shape.values for text in spellings(value, canonical)]
         return e.words(texts) if len(texts) > FEW else e.alternative(map(e.literal, texts))
 
     def name_text(self, name: str) -> int:
         """The node of a property's name, plainly written; NEVER if no text can contain it."""
         known = self._names.get(name)
         if known is None:
-            texts = [b'"%s"' % name.encode()] if is_plain(name) else _spellings(name, True)
+            texts = [b'"%s"' % name.encode()] if is_plain(name) else spellings(name, True)
             known = self._names[name] = next(map(self.rules.literal, texts), NEVER)
         return known
 
@@ -314,93 +326,6 @@ class SchemaWriter:
         texts = few_texts(self.rules.expressions, e, most)
         return None if texts is None else [json.loads(text) for text in texts]
 
-    # ---- uniqueItems -------------------------------------------------------------------------------------------
-
-    def divided(self, conjunction: Conjunction, style: Style) -> tuple[dict[bytes, int], int]:
-        """Of a place in canonical style: bytes of each value that can be used up, by text; of the shortest other."""
-        key = (conjunction, style)
-        known = self._divided.get(key)
-        if known is None:
-            finite: dict[bytes, int] = {}
-            infinite = INFINITE
-            for kind in self.algebra.kinds(conjunction):
-                for shape in self.algebra.shapes(conjunction, kind):
-                    if kind in ("array", "object"):
-                        for value in shape.values or ():
-                            text = json.dumps(value, ensure_ascii=False, sort_keys=True).encode()
-                            plan = self._compound.get(text)
-                            if plan is None:
-                                limits = self._constant(value)
-                                plan = self._compound[text] = self._plan(limits, True, self._pointer(conjunction))
-                            finite[text] = plan.size(style)
-                        continue
-                    texts = self._few(shape)
-                    if texts is None:
-                        infinite = min(infinite, self.rules.expressions.shortest[self._scalar(shape, True)])
-                    else:
-                        finite.update((text, len(text)) for text in texts)
-            for plan in self._infinite_plans(conjunction):
-                infinite = min(infinite, plan.size(style))
-            known = finite, infinite
-            if not self.is_measuring:
-                self._divided[key] = known
-        return known
-
-    def value_node(self, text: bytes, style: Style) -> int:
-        """The node of a value that `divided` lists."""
-        plan = self._compound.get(text)
-        return self.rules.literal(text) if plan is None else plan.node(style)
-
-    def _few(self, shape: Shape) -> list[bytes] | None:
-        if shape.values is not None:
-            return [text for value in shape.values for text in _spellings(value, True)]
-        e = self._scalar(shape, True)
-        if isinstance(shape.limits, StringLimits) and shape.limits == ANY_STRING:
-            return None
-        return [] if e == NOTHING else few_texts(self.rules.expressions, e, MAX_VALUES)
-
-    def _infinite_plans(self, conjunction: Conjunction) -> list[ObjectPlan | ArrayPlan]:
-        constant = {
-            id(self._constant(value)) for shape in self._containers(conjunction) for value in shape.values or ()
-        }
-        return [plan for plan in self.plans(conjunction, True) if id(plan.limits) not in constant]
-
-    def infinite_part(self, conjunction: Conjunction, style: Style) -> int:
-        """The node of those values that `divided` doesn't list."""
-        _, size = self.divided(conjunction, style)
-
-        def build() -> int:
-            e = self.rules.expressions
-            scalars = [
-                self._scalar(shape, True)
-                for kind in self.algebra.kinds(conjunction)
-                if kind not in ("array", "object")
-                for shape in self.algebra.shapes(conjunction, kind)
-                if self._few(shape) is None
-            ]
-            plans = [plan.node(style) for plan in self._infinite_plans(conjunction) if self._some(plan, style)]
-            return self.rules.choice([self.rules.terminal(e.alternative(scalars)), *plans])
-
-        return self.rules.rule(("infinite", self, conjunction, style), build, size)
-
-    def check_comparable(self, items: set[Conjunction], pointer: str) -> None:
-        """That equal items have equal texts even if they stand where different schemas hold."""
-        plans = [plan for item in items for plan in self.plans(item, True)]
-        if len(items) > 1:
-            self._check_order([plan for plan in plans if isinstance(plan, ObjectPlan)], pointer)
-
-    def _check_order(self, plans: list[ObjectPlan], pointer: str) -> None:
-        for a, b in combinations(plans, 2):
-            if self.algebra.disjoint(Shape(a.limits), Shape(b.limits), "object"):
-                continue
-            common = [name for name in a.names if name in b.names]
-            if a.free or b.free or common != [name for name in b.names if name in a.names]:
-                self.refuse_unique(pointer, "where objects may be written in two orders")
-            for name in common:
-                x, y = a.names[name], b.names[name]
-                if x != y and (self.plans(x, True) or self.plans(y, True)):
-                    self.refuse_unique(pointer, "where objects may be written in two orders")
-
     # ---- errors ------------------------------------------------------------------------------------------------
 
     def refuse_unique(self, pointer: str, why: str) -> NoReturn:
@@ -409,7 +334,7 @@ class SchemaWriter:
     def too_complex(self, message: str, place: str) -> NoReturn:
         raise GrammarTooComplex(message, place=place)
 
-    def _pointer(self, conjunction: Conjunction) -> str:
+    def pointer_of(self, conjunction: Conjunction) -> str:
         return conjunction[0].pointer if conjunction else "#"
 
     def _at(self, conjunction: Conjunction) -> None:
@@ -425,28 +350,3 @@ def _may_be_empty(shape: Shape) -> bool:
     if isinstance(limits, ObjectLimits):
         return not limits.required and not limits.needs
     return not any(claim.least for claim in limits.claims)
-
-
-def _spellings(value: Any, canonical: bool) -> list[bytes]:
-    """The texts of one value that is no array and no object; none for half of a surrogate pair."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return [b"%d" % value] if canonical else [b"%d" % value, b"%d.0" % value]
-    if isinstance(value, float):
-        number = exact(value)
-        plain = _decimal(number)
-        if canonical:
-            return [plain]
-        return list(dict.fromkeys((plain, json.dumps(value).encode(), *([plain + b".0"] if b"." not in plain else []))))
-    try:
-        return [json.dumps(value, ensure_ascii=False).encode()]
-    except UnicodeEncodeError:
-        return []
-
-
-def _decimal(number: Fraction) -> bytes:
-    """The plain decimal of a number, without zeros at its end."""
-    if number.denominator == 1:
-        return b"%d" % number.numerator
-    places = places_of(number)
-    digits = b"%0*d" % (places + 1, abs(number * 10**places).numerator)
-    return (b"-" if number < 0 else b"") + digits[:-places] + b"." + digits[-places:]

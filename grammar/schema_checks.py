@@ -4,7 +4,7 @@ nowhere or in circles, what cannot be enforced; notes on what is ignored or narr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import SchemaError
 from .expressions import INFINITE
@@ -21,6 +21,7 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _SAME_PLACE = frozenset((*_REFERENCES, "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas",
                          "dependencies"))  # fmt: skip
 _ASKS_FOR_SHAPES = frozenset(("uniqueItems", "not", "if", "oneOf"))  # where uniqueItems may have to be refused
+_MULTIPLIES = frozenset(("oneOf", "not", "if", "dependencies", "dependentRequired", "dependentSchemas"))
 MAX_FAULT_DEPTH = 30  # levels of required values looked into for the one that cannot be
 
 
@@ -31,6 +32,7 @@ class Checks:
         self._writer, self._document = writer, document
         self._notes = writer.rules.notes
         self._same_place: dict[Located, list[Located]] = {}
+        self._checked: list[Located] = []  # their keywords; shapes are asked for once all are known to be well-formed
 
     def run(self, root: Located) -> None:
         waiting, seen = [root], {root}
@@ -43,6 +45,8 @@ class Checks:
                     seen.add(child)
                     waiting.append(child)
         self._look_for_circles()
+        for at in self._checked:
+            self._shapes(at)
 
     def _schema(self, at: Located) -> list[Located]:
         """Checks one schema; those that stand in it or that it refers to."""
@@ -75,8 +79,9 @@ class Checks:
             strings.is_empty(StringLimits(patterns=((pattern, f"{at.pointer}/patternProperties"),)))
         if "format" in schema:
             self._format(schema["format"], at.pointer)
-        if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(schema):
-            self._unique(at)
+        if len(schema.get("properties", ())) > 1:
+            self._order(schema, at.pointer)
+        self._checked.append(at)
         return [child for child in found if isinstance(child.schema, dict)]
 
     def _note(self, pointer: str, keyword: str, message: str) -> None:
@@ -87,6 +92,22 @@ class Checks:
             self._note(pointer, "format", f"{name} is an annotation here and not enforced")
         elif name not in FORMATS:
             self._note(pointer, "format", f"{name} is no format of the standard and not enforced")
+
+    def _order(self, schema: dict[str, Any], pointer: str) -> None:
+        order = self._writer.options.order
+        if order == "schema" or (order == "auto" and schema["properties"].keys() <= set(schema.get("required", ()))):
+            self._note(pointer, "properties", "come in the order of the schema; order='any' lets them come in any")
+        elif order == "required-first":
+            self._note(pointer, "properties", "come in the order of the schema, those required first")
+
+    def _shapes(self, at: Located) -> None:
+        """What only the shapes of a schema tell: those that cannot be had are refused before anything is written."""
+        algebra = self._writer.algebra
+        if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(at.schema):
+            self._unique(at)
+        if not _MULTIPLIES.isdisjoint(at.schema):
+            for kind in algebra.kinds((at,)):
+                algebra.shapes((at,), kind)
 
     def _unique(self, at: Located) -> None:
         """Whatever uniqueItems or its negation asks for here and in negated members."""

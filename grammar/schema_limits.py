@@ -4,6 +4,7 @@ Its keywords have been checked.  Not here: keywords that combine schemas (schema
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,9 @@ from .schema_shapes import (
     Named,
     ObjectLimits,
     PlainLimits,
+    Shape,
     StringLimits,
+    is_void,
     kind_of,
     value_key,
 )
@@ -42,11 +45,13 @@ TOP: dict[str, Limits] = {
     "object": ObjectLimits(),
 }
 assert tuple(TOP) == KINDS
+ANYTHING = {kind: Shape(limits) for kind, limits in TOP.items()}
+ANYTHINGS = tuple(ANYTHING.values())
 
 
 def names_kind(types: Any, kind: str) -> bool:
     """Whether the value of `type` admits values of a kind."""
-    names = (types,) if isinstance(types, str) else types
+    names = types if isinstance(types, list | tuple) else (types,)  # whatever it is: it may not be checked yet
     return kind in names or (kind == "number" and "integer" in names)
 
 
@@ -208,6 +213,24 @@ def present(*names: str) -> ObjectLimits:
     return ObjectLimits(required=names)
 
 
+def implied(name: str, names: tuple[str, ...]) -> ObjectLimits:
+    """Where the one is, the others are."""
+    return ObjectLimits(implied=((name, names),))
+
+
+def without_implied(limits: ObjectLimits) -> Iterator[ObjectLimits]:
+    """The same as alternatives in which properties simply are or are not."""
+    if not limits.implied:
+        yield limits
+        return
+    (name, names), *rest = limits.implied
+    left = replace(limits, implied=tuple(rest))
+    for piece in (absent(name), present(name, *names)):
+        both = left.within(piece)
+        if not is_void(both):
+            yield from without_implied(both)
+
+
 def _negated(located: Located) -> Conjunction:
     return () if located is FALSE else (located.negation(),)
 
@@ -264,6 +287,8 @@ def _outside_object(whole: ObjectLimits) -> list[Limits]:
         assert len(need.conjunction) < 2, "a need comes from one schema"
         fails = (need.conjunction[0].negation(),) if need.conjunction else NO_VALUE
         result.append(ObjectLimits(rules=(KeyRule(need.keys, fails),)))
+    for name, names in whole.implied:
+        result += [absent(other).within(present(name)) for other in names]
     if whole.least:
         result.append(ObjectLimits(most=whole.least - 1))
     if whole.most < INFINITE:

@@ -21,7 +21,7 @@ PRINTABLE = (1 << 127) - (1 << 32)  # bytes that every usual vocabulary has
 MAX_DEPTH = 16  # levels of required members that are looked into
 
 SHORTEST = {"null": 4, "boolean": 4, "number": 1, "integer": 1, "string": 2, "array": 2, "object": 2}
-KINDS_OF: dict[str, tuple[str, ...]] = {**{kind: (kind,) for kind in KINDS}, "integer": ("number",)}
+KINDS_OF: dict[str, tuple[str, ...]] = {"integer": ("number",), **{kind: (kind,) for kind in KINDS}}
 _SCALAR = frozenset(("string", "number", "integer", "boolean", "null"))
 _SCALAR_KEYWORDS = frozenset((
     "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
@@ -32,8 +32,11 @@ _EMPTY_OBJECT = frozenset((
     "properties", "additionalProperties", "patternProperties", "propertyNames", "maxProperties", "dependentRequired",
     "dependentSchemas", "dependencies",
 ))  # fmt: skip
-_NO_NUMBERS = _EMPTY_ARRAY | _EMPTY_OBJECT
-_NO_NUMBERS |= {"required", "minItems", "minProperties", "minLength", "maxLength", "pattern", "format"}
+_NO_NUMBERS = (
+    _EMPTY_ARRAY
+    | _EMPTY_OBJECT
+    | {"required", "minItems", "minProperties", "minLength", "maxLength", "pattern", "format"}
+)
 _SOME_MEMBERS = frozenset(("properties", "required", "additionalProperties"))
 _SOME_ITEMS = frozenset(("items", "minItems", "maxItems"))
 

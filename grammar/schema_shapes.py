@@ -5,10 +5,12 @@ allOf, not and their like (schema_algebra.py), texts (json_schema.py)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from .errors import SchemaError
 from .expressions import INFINITE
 
 if TYPE_CHECKING:
@@ -165,7 +167,8 @@ class KeyRule(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ObjectLimits:
     """named: properties by name, those of a chain in the order in which they are written;  required: names
-    rules: hold for every property;  needs: each holds for some property;  least, most: how many properties"""
+    rules: hold for every property;  needs: each holds for some property;  least, most: how many properties
+    implied: (name, names): where the one is, the others are"""
 
     named: tuple[tuple[str, Named], ...] = ()
     required: tuple[str, ...] = ()
@@ -173,6 +176,7 @@ class ObjectLimits:
     needs: tuple[KeyRule, ...] = ()
     least: int = 0
     most: int = INFINITE
+    implied: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def within(self, other: ObjectLimits) -> ObjectLimits:
         if not self.named or not other.named:
@@ -196,6 +200,7 @@ class ObjectLimits:
             union(self.needs, other.needs),
             max(self.least, other.least),
             min(self.most, other.most),
+            union(self.implied, other.implied),
         )
 
 
@@ -260,6 +265,13 @@ class Shape(NamedTuple):
         if other.evaluated is not UNSEEN:
             evaluated = other.evaluated if evaluated is UNSEEN else evaluated.joined(other.evaluated)
         return Shape(limits, values, evaluated)
+
+
+Shapes: TypeAlias = Sequence[Shape]
+
+
+class EndlessReference(SchemaError):
+    """A schema whose meaning is asked for while it is being worked out."""
 
 
 def is_void(limits: Limits) -> bool:

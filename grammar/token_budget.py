@@ -47,6 +47,9 @@ NEAR_BYTES, NEAR_EDGES = 3, 6  # edges of a node among which tokens decide: how 
 MAX_NODES, MASK_NODES = 400, 60  # nodes whose edges are looked at, for tokens_needed; for a mask
 MAX_STATES, MASK_STATES = 24, 2  # states of a terminal from which all tokens are tried, for one; for a mask
 MAX_SEARCHED, BRANCHES = 48, 6  # configurations that a search goes on from, and in how many ways from each
+MAX_REPAIRS, MAX_BACK, MAX_TURNS, MAX_TRIED = 200, 12, 12, 24  # of texts that are not new: how often, how far back,
+# how many ways at once, how many in all
+BYTES_TRIED = (*range(0x21, 0x7F), 0x20, *range(0x20), *range(0x7F, 0x100))  # the plainest first
 LONGEST_TRIED, LONGEST_CHOSEN = 4000, 500  # bytes of texts of terminals, of nodes, of which there is a choice
 
 
@@ -218,7 +221,9 @@ class TokenBudget:
             for item in items:
                 self._try(at, self._text_of_few_tokens(item[0], item[1]))
             if at.needed == INFINITE and self._automaton.rules.has_distinct:
-                self._search(at, MANY)
+                text = self._new_text(at)
+                if text is not None:
+                    self._try(at, text)
         return at.needed
 
     def _try(self, at: Configuration, text: bytes) -> None:
@@ -290,7 +295,11 @@ class TokenBudget:
                 on_the_way.add(lacking[0])
                 continue
             on_the_way.discard(waiting.pop())
-            self._of_node[at] = self._best(at, edges)
+            # Never more than by the shortest text, which may have been said of the node before this one was found.
+            best, shortest = self._best(at, edges), self._shortest_spelling(at)
+            if shortest.tokens < best.tokens:
+                best = Spelling(shortest.text, shortest.tokens, max(best.distinct, shortest.distinct))
+            self._of_node[at] = best
         return self._of_node[node]
 
     def _shortest_spelling(self, node: int) -> Spelling:
@@ -403,6 +412,65 @@ class TokenBudget:
             automaton.supply(before)
         ids, tokens = self._tries.full.token_ids, self._vocabulary.tokens
         return [(target, tokens[int(ids[k])] or b"") for target, k in found[: int(at[1])].tolist()]
+
+    # ---- texts that must be new ---------------------------------------------------------------------------------
+
+    def _new_text(self, at: Configuration) -> bytes | None:
+        """A text that completes a configuration whose shortest ones `distinct` nodes have written before.
+
+        Where one says no, other bytes are tried instead, the last ones first."""
+        path, text = [at], bytearray()
+        for _ in range(MAX_REPAIRS):
+            self._follow(path, text)
+            if path[-1].accepting:
+                return bytes(text)
+            if not self._turn(path, text):
+                return None
+        return None
+
+    def _follow(self, path: list[Configuration], text: bytearray) -> None:
+        """Go on by a shortest text, as far as it goes."""
+        items: list[list[int]] = path[-1].items.tolist()
+        if len(items) > 1:
+            costs = [self._automaton.cost(path[-1].items[i : i + 1]) for i in range(len(items))]
+            items = [items[costs.index(min(costs))]]
+        for state, frame, _ in items:
+            for byte in self._automaton.shortest_text(state, frame):
+                after = self._automaton.advance(path[-1], bytes((byte,)))
+                if after is None:
+                    return
+                path.append(after)
+                text.append(byte)
+
+    def _turn(self, path: list[Configuration], text: bytearray) -> bool:
+        """Leave a path that ends before a text that is not new for one that gets past it."""
+        stuck = path[-1].cost
+        for back in range(min(len(path), MAX_BACK)):
+            first = len(path) - back
+            level: list[tuple[Configuration, bytes]] = [(path[first - 1], b"")]
+            tried = 0
+            while level and tried < MAX_TRIED:
+                tried += len(level)
+                following = []
+                for base, taken in level:
+                    for byte in BYTES_TRIED:
+                        after = self._automaton.advance(base, bytes((byte,)))
+                        if after is None:
+                            continue
+                        way, more = [after], bytearray((*taken, byte))
+                        self._follow(way, more)
+                        if way[-1].accepting or way[-1].cost < stuck:
+                            configurations = [path[first - 1]]
+                            for one in more:
+                                following_one = self._automaton.advance(configurations[-1], bytes((one,)))
+                                assert following_one is not None
+                                configurations.append(following_one)
+                            path[first - 1 :] = configurations
+                            text[first - 1 :] = more
+                            return True
+                        following.append((after, taken + bytes((byte,))))
+                level = following[:MAX_TURNS]
+        return False
 
     # ---- a search -----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 r"""Lark's terminals -> expressions.
 
 A terminal is one regular expression, put together from its parts just as lark does it (so /a|b/ "c" is a|bc there and
-here), and read by our own parser.  Two things of lark's own that are not regular as they are written:
+here), and read by our own parser.  Three things of lark's own that are not regular as they are written:
 
 - the inside of a string in its library, .*?(?<!\\)(\\\\)*?, whose look-behind only says: no escaped quote;
 - a lazy repetition before a fixed end, as in /\/\*.*?\*\//: the terminal ends where that end stands first."""
@@ -21,7 +21,13 @@ from .text import MAX_REPEAT, fail, mention
 
 LONGEST_PATTERN = 100_000  # characters
 LONGEST_LAZY = 1_000  # characters of a pattern that LAZY is tried on, in time that grows with their square
-STRING_INSIDE = re.compile(r"""(?<!")(?<!')(?P<quote>["'`])\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quote)(?!["'])""")
+STRING_INSIDE = re.compile(
+    r"""(?<!")(?<!')(?P<quote>["'`])(?:\(\?!(?P=quote){2}\))?\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quote)(?!["'])"""
+)
+LONG_STRING_INSIDE = re.compile(
+    r"""(?P<quotes>(?P<quote>["'])(?P=quote){2})\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quotes)"""
+)
+ZERO = "0(?:(?:_)?0)*(?![1-9])"  # of the DEC_NUMBER in its library
 FIXED = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"
 ANY_OF = r"(?:\.|\((?:\?:)?(?:\.\|(?:\\n|\n)|(?:\\n|\n)\|\.)\)|\[(?:\\.|[^\]\\])+\])"
 LAZY = re.compile(rf"{FIXED}*(?:\(\?[is]:)*{FIXED}*{ANY_OF}[*+]\?{FIXED}+\)*{FIXED}*", re.DOTALL)
@@ -74,6 +80,11 @@ class Terminals:
     def _expression(self, name: str, pattern: str, at: int) -> int:
         expressions = self._expressions
         pattern = STRING_INSIDE.sub(r"\g<quote>(?:[^\g<quote>\\\\\\n]|\\\\.)*\g<quote>", pattern)
+        newline = "" if "(?s:" in pattern else r"\\n"
+        pattern = LONG_STRING_INSIDE.sub(
+            rf"\g<quotes>(?:\g<quote>{{0,2}}(?:[^\g<quote>\\\\{newline}]|\\\\.))*\g<quotes>", pattern
+        )
+        pattern = pattern.replace(ZERO, ZERO.removesuffix("(?![1-9])"))
         try:
             node = parse(pattern, "python")
             if _has_anchor(node):

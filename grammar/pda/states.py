@@ -108,7 +108,9 @@ class States:
         self._automaton.memory.dfa_next[state, self._columns_of(members)] = target
 
     def _pieces_of(self, expression: int) -> list[Piece] | None:
-        """The row of a repetition, alone or before something that begins with other bytes; None if it is not one."""
+        """The row of a repetition, alone or before something else; None if it is not one.
+
+        Where both may begin with the same bytes, what follows these is put together at once."""
         e = self._e
         head, tail = e.head_and_tail(expression)
         if e.kind[head] != REPEAT:
@@ -120,13 +122,21 @@ class States:
         again = e.concat(e.repeat(body, max(0, least - 1), most if most >= INFINITE else most - 1), tail)
         pieces = [(members, left, again) for members, left in row]
         if least == 0 and tail != EMPTY:
-            union = 0
-            for members, _ in row:
-                union |= members
             for members, left in e.derivatives(tail):
-                if members & union:
+                apart = []
+                for others, round_left, then in pieces:
+                    common = members & others
+                    members &= ~common
+                    if common:
+                        left_of_both = e.alternative((e.concat(round_left, then), left))
+                        apart.append((common, left_of_both, EMPTY))
+                    if others != common:
+                        apart.append((others & ~common, round_left, then))
+                pieces = apart
+                if members:
+                    pieces.append((members, left, EMPTY))
+                if len(pieces) > 4 * len(row):
                     return None
-                pieces.append((members, left, EMPTY))
         return pieces
 
     def _expand_exclusion(self, state: int, expression: int) -> bool:

@@ -23,6 +23,7 @@ from .interning import forget, longer_text
 from .memory import (
     ACCEPTING,
     ACCEPTS,
+    FINAL,
     FRAMES,
     FUEL,
     FURTHEST,
@@ -140,9 +141,17 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
                 if target == 0 and dfa_flags[state] & KNOWN:
                     continue
                 level = max(level, dfa_level[state])
-                if not simple or target <= 0 or dfa_flags[target] & ACCEPTING:
+                if not simple or target <= 0:
                     simple = False
                     continue
+                flags = dfa_flags[target]
+                if flags & ACCEPTING:
+                    if items[j, 1] != 0:
+                        simple = False
+                        continue
+                    accepts, counts[LOWEST] = np.int64(1), 0  # the whole text may end
+                    if flags & FINAL:
+                        continue
                 items[top, 0] = target
             text = items[j, 2]
             if text != 0:

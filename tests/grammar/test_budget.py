@@ -7,6 +7,7 @@ import random
 import pytest
 
 from forktree.grammar import Compiler, Constraint, GrammarError, Matcher, Vocabulary
+from tests.support.byte_vocabulary import ByteVocabulary
 from tests.support.model_vocabulary import sampled_vocabulary, whole_vocabulary
 from tests.support.walks import Walk, allowed_ids, grammars, why_invalid
 
@@ -134,3 +135,56 @@ def test_a_budget_never_allows_what_the_grammar_forbids() -> None:
             assert within <= set(allowed_ids(walk.matcher).tolist())
             if not walk.step():
                 break
+
+
+HARD: list[dict[str, object]] = [
+    {"type": "string"},
+    {"type": "string", "minLength": 5, "maxLength": 9},
+    {"type": "string", "pattern": "^(é|日本)+$"},
+    {"anyOf": [{"const": "x"}, {"type": "string", "minLength": 100}]},
+    {"type": "array", "uniqueItems": True, "minItems": 12, "items": {"type": "integer"}},
+    {"type": "array", "uniqueItems": True, "minItems": 3, "items": {"enum": ["a", "b", 12, None]}},
+    {"type": "array", "items": {"type": "array", "uniqueItems": True, "minItems": 4, "items": {"maximum": 30}}},
+    {"type": "object", "minProperties": 3},
+    {"type": "object", "patternProperties": {"^a+$": {"type": "integer"}}, "additionalProperties": False,
+     "minProperties": 4},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", HARD, ids=str)
+def test_outputs_end_in_time_where_tokens_cut_characters_short_and_texts_must_be_new(schema: dict[str, object]) -> None:
+    grammar = Compiler(ByteVocabulary()).compile(Constraint.json_schema(schema))
+    for seed in range(8):
+        rng = random.Random(seed)
+        matcher = grammar.matcher()
+        left = matcher.tokens_needed() + rng.choice([0, 1, 2, 3, 5, 10, 60])
+        while left:
+            assert matcher.tokens_needed() <= left
+            ids = [token_id for token_id in allowed_ids(matcher, left).tolist() if token_id != grammar.vocabulary.eos]
+            if not ids or (matcher.complete and rng.random() < 0.1):
+                break
+            likely = [token_id for token_id in ids if token_id < 0x7F or token_id > 0xFF]
+            matcher.advance(rng.choice(likely or ids if seed % 2 else ids))
+            left -= 1
+        assert matcher.complete
+
+
+def test_a_way_within_the_limit_is_searched_for_where_the_first_one_at_hand_is_longer() -> None:
+    """Tokens that reach across two properties, and a value that nobody would take for the shortest."""
+    vocabulary = Vocabulary([*(bytes((c,)) for c in range(32, 127)), b'{"a":"xyz', b'xyz"}', b'"}', None], [98])
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    matcher = Compiler(vocabulary).compile(Constraint.json_schema(schema)).matcher()
+    fewest = fewest_tokens(matcher, 2)
+    assert fewest == 2
+    assert matcher.tokens_needed(limit=2) == 2
+    assert allowed_ids(matcher, 2).tolist() == [vocabulary.ids[b'{"a":"xyz']]
+    matcher.advance(vocabulary.ids[b'{"a":"xyz'])
+    assert allowed_ids(matcher, 1).tolist() == [vocabulary.ids[b'xyz"}'], vocabulary.ids[b'"}']]
+
+
+def test_what_plain_tokens_need_is_that_of_the_string_that_admits_them() -> None:
+    """Not of the shorter constant beside it."""
+    schema = {"anyOf": [{"const": "x"}, {"type": "string", "minLength": 100}]}
+    matcher = Compiler(ByteVocabulary()).compile(Constraint.json_schema(schema)).matcher()
+    matcher.advance(ord('"'))
+    assert allowed_ids(matcher, 40).tolist() == [ord("x")]

@@ -96,6 +96,11 @@ def test_a_schema_is_named_by_pointer_and_keyword(text: str, wrong: str, expecte
     assert [str(place) for place in found.places] == places
 
 
+def test_equal_schemas_are_told_apart_by_the_name_in_any_order() -> None:
+    found = after(Constraint.json_schema(ORDER, order="any"), '{"a":30,"b":').explain_text("x")
+    assert {place.pointer for place in found.places} == {"#/properties/b"}
+
+
 def test_a_grammar_is_named_by_its_rules() -> None:
     calculator = 'start: sum\nsum: atom | sum "+" atom\natom: /[0-9]+/ | "(" sum ")"'
     assert "rule atom" in map(str, after(Constraint.lark(calculator), "1+").explain_text("x").places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from typing import Any
 
 import jsonschema
@@ -152,3 +153,40 @@ def test_keywords_mean_together_what_the_standard_says(schema: Any, values: list
     for value in values:
         admitted = language is not None and language.admits(value)
         assert admitted == validator.is_valid(value), (schema, value)
+
+
+def test_properties_that_imply_others_do_not_multiply() -> None:
+    names = [f"p{i}" for i in range(40)]
+    implied = {name: [names[i - 1], names[i // 2]] for i, name in enumerate(names) if i}
+    schema = {"type": "object", "properties": {name: {"type": "null"} for name in names}, "dependentRequired": implied,
+              "additionalProperties": False}  # fmt: skip
+    language = Language(schema)
+    full = dict.fromkeys(names)
+    assert language.admits(full)
+    assert language.admits(dict(reversed(full.items())))
+    assert language.admits({})
+    assert language.admits(dict.fromkeys(names[:7]))
+    assert not language.admits(dict.fromkeys(names[1:]))
+    assert not language.admits(dict.fromkeys(names[:20] + names[21:]))
+
+
+@pytest.mark.parametrize("order", ["any", "schema", "required-first", "auto"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {}, {"required": ["a"]}, {"minProperties": 2}, {"maxProperties": 2}, {"properties": {"c": False}},
+        {"minProperties": 1},
+        {"additionalProperties": False}, {"not": {"required": ["c"]}}, {"properties": {"a": {"type": "integer"}}},
+        {"not": {"dependentRequired": {"c": ["a"]}}}, {"properties": {"b": {"$ref": "#"}}, "required": ["b"]},
+    ],
+)  # fmt: skip
+def test_implied_properties_with_other_keywords(more: dict[str, Any], order: Any) -> None:
+    schema = {"type": "object", "properties": {"a": True, "b": True}, "dependentRequired": {"a": ["b"], "b": ["c"]}}
+    schema |= more
+    language = language_if_any(schema, JsonOptions(order=order))
+    for chosen in (names for count in range(5) for names in combinations("abcx", count)):
+        value: dict[str, Any] = dict.fromkeys(chosen, 1)
+        if order == "required-first":
+            value = dict(sorted(value.items(), key=lambda item: item[0] not in schema.get("required", ())))
+        valid = jsonschema.Draft202012Validator(schema).is_valid(value)
+        assert (language is not None and language.admits(value)) == valid, value

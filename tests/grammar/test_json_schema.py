@@ -607,6 +607,31 @@ def test_properties_of_several_schemas_may_mix_but_those_of_one_keep_their_order
     assert not language.accepts('{"d":1,"c":1}')
 
 
+def test_the_order_is_that_of_the_schema_by_default_only_where_it_requires_all_that_it_names() -> None:
+    schema = {"type": "object", "properties": {"b": True, "a": True}, "required": ["a", "b"]}
+    assert Language(schema).accepts('{"b":1,"a":1,"x":1}')
+    assert not Language(schema).accepts('{"a":1,"b":1}')
+    assert not Language(schema).accepts('{"x":1,"b":1,"a":1}')
+    schema["properties"]["c"] = True  # type: ignore[index]  # a dict
+    for text in ('{"c":1,"a":1,"b":1}', '{"a":1,"x":1,"b":1}', '{"b":1,"a":1}'):
+        assert Language(schema).accepts(text)
+    assert not Language(schema).accepts('{"a":1,"b":1,"a":1}')
+
+
+def test_alternatives_that_one_constant_tells_apart_do_not_multiply() -> None:
+    options = [
+        {"properties": {"kind": {"enum": [f"k{i}"]}, "a": {"type": "string"}, "b": {"type": "string"}, "c": {}},
+         "required": ["kind", "a", "b", "c"]} for i in range(12)
+    ]  # fmt: skip
+    schema = {"type": "object", "oneOf": [*options, {"required": ["kind", "x"]}]}
+    language = Language(schema)
+    full = {"kind": "k1", "a": "", "b": "", "c": 0}
+    for value in (full, {"kind": "k1", "x": 1}, {"kind": "z", "x": 1, "a": 1}, {**full, "a": 1, "x": 1}):
+        assert language.admits(value), value
+    for value in ({"kind": "k1"}, {**full, "x": 1}, {**full, "a": 1}, {"x": 1}):
+        assert not language.admits(value), value
+
+
 def test_five_thousand_optional_properties_in_any_order_cost_only_what_is_entered() -> None:
     schema = {"type": "object", "properties": {f"p{i}": {"type": "null"} for i in range(5_000)}}
     language = Language(schema, JsonOptions(order="any"))
@@ -712,3 +737,7 @@ def test_in_draft_4_an_integer_has_no_fraction_in_any_spelling() -> None:
     language = Language({"$schema": "http://json-schema.org/draft-04/schema#", **schema})
     assert language.accepts("-12")
     assert not language.accepts("1.0")
+    enum = {"$schema": "http://json-schema.org/draft-04/schema#", "enum": [1, [0]]}
+    assert Language(enum).accepts("1.0")
+    assert Language(enum).accepts("[0.0]")
+    assert not Language({**enum, "type": "integer"}).accepts("1.0")

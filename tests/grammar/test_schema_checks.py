@@ -53,6 +53,11 @@ def test_one_spelling_under_unique_items_is_noted() -> None:
     assert [note[:2] for note in Language({"items": {"uniqueItems": True}}).rules.notes] == [("#/items", "uniqueItems")]
 
 
+def test_an_enforced_order_is_noted() -> None:
+    schema = {"properties": {"a": {}, "b": {"properties": {"c": {}, "d": {}}}}, "required": ["a", "b"]}
+    assert [note[:2] for note in Language(schema).rules.notes] == [("#", "properties")]
+
+
 def test_places_say_which_schema_a_node_belongs_to() -> None:
     language = Language({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "array"}},
                          "required": ["a", "b"]})  # fmt: skip
