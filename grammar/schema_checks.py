@@ -32,7 +32,8 @@ class Checks:
         self._writer, self._document = writer, document
         self._notes = writer.rules.notes
         self._same_place: dict[Located, list[Located]] = {}
-        self._checked: list[Located] = []  # their keywords; shapes are asked for once all are known to be well-formed
+        # What has good keywords, with those that count: shapes are asked for when all schemas have them.
+        self._checked: list[tuple[Located, dict[str, Any]]] = []
 
     def run(self, root: Located) -> None:
         waiting, seen = [root], {root}
@@ -45,8 +46,8 @@ class Checks:
                     seen.add(child)
                     waiting.append(child)
         self._look_for_circles()
-        for at in self._checked:
-            self._shapes(at)
+        for at, schema in self._checked:
+            self._shapes(at, schema)
 
     def _schema(self, at: Located) -> list[Located]:
         """Checks one schema; those that stand in it or that it refers to."""
@@ -81,7 +82,7 @@ class Checks:
             self._format(schema["format"], at.pointer)
         if len(schema.get("properties", ())) > 1:
             self._order(schema, at.pointer)
-        self._checked.append(at)
+        self._checked.append((at, schema))
         return [child for child in found if isinstance(child.schema, dict)]
 
     def _note(self, pointer: str, keyword: str, message: str) -> None:
@@ -100,12 +101,12 @@ class Checks:
         elif order == "required-first":
             self._note(pointer, "properties", "come in the order of the schema, those required first")
 
-    def _shapes(self, at: Located) -> None:
+    def _shapes(self, at: Located, schema: dict[str, Any]) -> None:
         """What only the shapes of a schema tell: those that cannot be had are refused before anything is written."""
         algebra = self._writer.algebra
-        if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(at.schema):
+        if self._writer.has_unique and not _ASKS_FOR_SHAPES.isdisjoint(schema):
             self._unique(at)
-        if not _MULTIPLIES.isdisjoint(at.schema):
+        if not _MULTIPLIES.isdisjoint(schema):
             for kind in algebra.kinds((at,)):
                 algebra.shapes((at,), kind)
 

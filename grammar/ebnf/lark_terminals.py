@@ -4,6 +4,7 @@ A terminal is one regular expression, put together from its parts just as lark d
 here), and read by our own parser.  Three things of lark's own that are not regular as they are written:
 
 - the inside of a string in its library, .*?(?<!\\)(\\\\)*?, whose look-behind only says: no escaped quote;
+- what the strings and numbers of its Python library ask of the text behind them: no third quote, no digit;
 - a lazy repetition before a fixed end, as in /\/\*.*?\*\//: the terminal ends where that end stands first."""
 
 from __future__ import annotations
@@ -21,12 +22,9 @@ from .text import MAX_REPEAT, fail, mention
 
 LONGEST_PATTERN = 100_000  # characters
 LONGEST_LAZY = 1_000  # characters of a pattern that LAZY is tried on, in time that grows with their square
-STRING_INSIDE = re.compile(
-    r"""(?<!")(?<!')(?P<quote>["'`])(?:\(\?!(?P=quote){2}\))?\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quote)(?!["'])"""
-)
-LONG_STRING_INSIDE = re.compile(
-    r"""(?P<quotes>(?P<quote>["'])(?P=quote){2})\.\*\?\(\?<!\\\\\)\(\\\\\\\\\)\*\?(?P=quotes)"""
-)
+_INSIDE = re.escape(r".*?(?<!\\)(\\\\)*?")
+STRING_INSIDE = re.compile(rf"""(?<!")(?<!')(?P<quote>["'`])(?:\(\?!(?P=quote){{2}}\))?{_INSIDE}(?P=quote)(?!["'])""")
+LONG_STRING_INSIDE = re.compile(rf"""(?P<quotes>(?P<quote>["'])(?P=quote){{2}}){_INSIDE}(?P=quotes)""")
 ZERO = "0(?:(?:_)?0)*(?![1-9])"  # of the DEC_NUMBER in its library
 FIXED = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"
 ANY_OF = r"(?:\.|\((?:\?:)?(?:\.\|(?:\\n|\n)|(?:\\n|\n)\|\.)\)|\[(?:\\.|[^\]\\])+\])"
