@@ -109,9 +109,8 @@ class _Looker:
         pointers = set()
         for value in self._before.heads.get(node, ()):
             if value in self._rules.places:
-                pointer = self._rules.places[value][0] or self._by_name(value, node)
-                pointers.add(pointer)
-        return pointers.pop() if len(pointers) == 1 else None
+                pointers.add(self._rules.places[value][0] or self._by_name(value, node))
+        return (pointers.pop() or None) if len(pointers) == 1 else None
 
     def _by_name(self, value: int, node: int) -> str:
         """The property of the object around it that has the name written before `value`; "" if that does not tell."""
@@ -123,12 +122,13 @@ class _Looker:
         while waiting:
             head, tail, steps = waiting.pop()
             whole = self._before.pairs[head, tail]
-            for before in self._before.heads.get(whole, ()):
-                text = self._rules.parts[before] if self._rules.kind[before] == LITERAL else b""
-                if text.startswith(b'"'):
-                    names.add(json.loads(text[: text.rindex(b'"') + 1]))
-                elif steps < FARTHEST_NAME:
-                    waiting.append((before, whole, steps + 1))
+            for same in (whole, *self._before.rules.get(whole, ())):
+                for before in self._before.heads.get(same, ()):
+                    text = self._rules.parts[before] if self._rules.kind[before] == LITERAL else b""
+                    if text.startswith(b'"'):
+                        names.add(json.loads(text[: text.rindex(b'"') + 1]))
+                    elif steps < FARTHEST_NAME:
+                        waiting.append((before, same, steps + 1))
         if len(names) != 1:
             return ""
         name = names.pop().replace("~", "~0").replace("/", "~1")
@@ -178,12 +178,14 @@ class _Looker:
 
 
 class _Sequences:
-    """heads: what stands before a node in sequences;  pairs: (head, tail) -> the sequence;  terminals: expressions"""
+    """heads: what stands before a node in sequences;  pairs: (head, tail) -> the sequence;  terminals: expressions
+    rules: by their bodies"""
 
     def __init__(self) -> None:
         self.heads: dict[int, list[int]] = {}
         self.pairs: dict[tuple[int, int], int] = {}
         self.terminals: set[int] = set()
+        self.rules: dict[int, list[int]] = {}
 
 
 def _sequences(rules: Rules) -> _Sequences:
@@ -195,4 +197,6 @@ def _sequences(rules: Rules) -> _Sequences:
             found.pairs[head, tail] = node
         elif kind == TERMINAL:
             found.terminals.add(rules.parts[node])
+    for rule, body in rules.bodies():
+        found.rules.setdefault(body, []).append(rule)
     return found

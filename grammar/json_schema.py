@@ -306,7 +306,8 @@ class SchemaWriter:
             return self._numbers.literal_text(
                 limits, canonical=canonical or (limits.whole is True and self._is_draft_4)
             )
-        texts = [text for value in shape.values for text in spellings(value, canonical or self._is_draft_4)]
+        canonical = canonical or (self._is_draft_4 and getattr(shape.limits, "whole", None) is True)
+        texts = [text for value in shape.values for text in spellings(value, canonical)]
         return e.words(texts) if len(texts) > FEW else e.alternative(map(e.literal, texts))
 
     def name_text(self, name: str) -> int:

@@ -172,6 +172,10 @@ class Rules:
                 raise GrammarError("what the constraint allows cannot be spelled in this vocabulary")
         return known
 
+    def bodies(self) -> Iterable[tuple[int, int]]:
+        """The rules that have been entered, and their bodies."""
+        return self._bodies.items()
+
     def edges(self, node: int) -> tuple[Edge, ...]:
         """The ways in which a node can go on; builds rules that stand at its beginning."""
         known = self._edges.get(node)

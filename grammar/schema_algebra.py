@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import GrammarTooComplex, SchemaError
 from .limits import Budget
-from .number_limits import exact
+from .number_limits import NumberLimits, exact
 from .schema_document import Document
 from .schema_judge import Judge
 from .schema_limits import (
@@ -48,6 +48,7 @@ from .schema_shapes import (
     is_void,
 )
 
+WHOLE = NumberLimits(whole=True)
 MAX_SHAPES = 512  # alternatives that one place may have
 MAX_DEPTH = 120  # references and combinations in each other, before anything is written
 
@@ -119,7 +120,9 @@ class Algebra:
         if shape.values is None or shape.limits == TOP[kind]:
             return shape
         values = tuple(v for v in shape.values if self.judge.admits(shape, v))
-        return shape._replace(limits=TOP[kind], values=values) if values else None
+        # That only integers are wanted says how they are spelled in draft 4.
+        whole = kind == "number" and shape.limits.whole is True
+        return shape._replace(limits=WHOLE if whole else TOP[kind], values=values) if values else None
 
     def product(self, left: Shapes, right: Shapes, at: Located) -> list[Shape]:
         """What is in one of the left and in one of the right."""

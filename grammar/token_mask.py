@@ -27,7 +27,6 @@ from .vocabulary import Vocabulary
 Int32 = npt.NDArray[np.int32]
 
 
-
 class MaskRow:
     """row: int32 [num_words], read-only; None: it had to make room, and is found again.
     slack: after no allowed token a shortest completion is longer, by more than this many tokens, than as many bytes as

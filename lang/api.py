@@ -92,7 +92,7 @@ def gen(
                  both in the words of the backend that enforces them; one that can't refuses them
     white_space  in the output of a json_schema or type: "bounded" (by default: one blank at most after ',' and ':'),
                  "compact" (none), "pretty" (lines, two blanks a level; "pretty:4" for four), "any"
-    order        of its properties: "schema" (by default), "any", "required-first"
+    order        of its properties: "schema", "any", "required-first"; by default "auto": "schema" if all are required
     n            that many outputs: s[name] is their list, and the first one goes on in the text
     timeout      seconds from when it starts; then its request is cancelled, and reading it is a DeadlineExceeded
     Raises ArgumentError or ConstraintError at the line that calls it."""

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _WHITE_SPACE = re.compile(r"bounded|compact|any|pretty(:[0-8])?")
-_ORDER = re.compile(r"schema|any|required-first")
+_ORDER = re.compile(r"auto|schema|any|required-first")
 
 # int and float may be followed by a blank, where the stop strings end them: so a model can end its number and go on.
 DTYPES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -117,7 +117,7 @@ def checked_json_options(
     """How JSON is written, and in which order its properties come."""
     for name, value, matches, wanted in (
         ("white_space", white_space, _WHITE_SPACE.fullmatch, "bounded, compact, pretty, pretty:0 to pretty:8, or any"),
-        ("order", order, _ORDER.fullmatch, "schema, any or required-first"),
+        ("order", order, _ORDER.fullmatch, "auto, schema, any or required-first"),
     ):
         if value is None:
             continue

@@ -44,7 +44,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                      syntax or, with `::=`, in that of llama.cpp's GBNF; structural tags as JSON text
     white_space      in the output of a json_schema: "bounded" (default: at most one blank after ',' and ':'), "compact"
                      (none), "pretty" (a line for each entry, two blanks a level; "pretty:4" for four), "any"
-    order            of the properties in it: "schema" (default), "any", "required-first"
+    order            of the properties in it: "auto" (default), "schema", "any", "required-first"
     Raises InvalidRequest naming the field.
     """
 
@@ -164,7 +164,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 WHITE_SPACE = re.compile(r"bounded|compact|any|pretty(:[0-8])?")
-ORDERS = ("schema", "any", "required-first")
+ORDERS = ("auto", "schema", "any", "required-first")
 _ALONE: dict[str, type] = {"stop": str, "stop_regex": str, "stop_token_ids": int}  # taken for a sequence of one
 
 _RANGES: tuple[tuple[str, float, float], ...] = (

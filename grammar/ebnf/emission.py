@@ -8,7 +8,7 @@ up to a size: an expression that repeats another holds it twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..expressions import EMPTY as EMPTY_EXPRESSION
 from ..expressions import INFINITE
@@ -142,7 +142,13 @@ class _Emission:
 
     def _emit(self, root: int) -> int:
         cfg, rules, known = self._cfg, self._rules, self._emitted
-        for n in cfg.upwards((root,), known, lambda n: () if self._find_regular(n) else cfg.children(n)):
+
+        def needed(n: int) -> Sequence[int]:
+            if self._find_regular(n):
+                return ()
+            return cfg.items(n) if cfg.kind[n] == SEQUENCE else cfg.children(n)  # what a sequence ends with: not alone
+
+        for n in cfg.upwards((root,), known, needed):
             regular = self._find_regular(n)
             kind, parts = cfg.kind[n], cfg.parts[n]
             if regular is not None:

@@ -121,4 +121,4 @@ def _constraint(params: SamplingParams) -> Constraint:
     assert params.json_schema is not None
     kind, _, blanks = (params.white_space or "bounded").partition(":")
     white_space = ("pretty", int(blanks or 2)) if kind == "pretty" else kind
-    return Constraint.json_schema(params.json_schema, white_space=white_space, order=params.order or "schema")  # type: ignore[arg-type]  # checked by SamplingParams
+    return Constraint.json_schema(params.json_schema, white_space=white_space, order=params.order or "auto")  # type: ignore[arg-type]  # checked by SamplingParams

@@ -205,8 +205,8 @@ STRING: /"[^"\n]*"/
 """,
         [
             "int main() { return 0; }",
-            "void f(int a, char *b) { if (a < 1 && !b) { x = y[3](4, 5) ? -1 : *p; } "
-            "else while (1) ; // c\n int z = 3; /* k */ }",
+            "void f(int a, char *b) { if (a < 1 && !b) { x = y[3](4, 5) ? -1 : *p; } else while (1) ; // c\n"
+            " int z = 3; /* k */ }",
         ],
         ["int main( { }", "int f() { return 1 }", "f() {}", "int f() { 1 = ; }"],
     ),

@@ -90,10 +90,15 @@ def test_a_token_that_fits_but_not_in_time() -> None:
     ],
 )
 def test_a_schema_is_named_by_pointer_and_keyword(text: str, wrong: str, expected: str, places: list[str]) -> None:
-    found = after(Constraint.json_schema(ORDER), text).explain_text(wrong)
+    found = after(Constraint.json_schema(ORDER, order="schema"), text).explain_text(wrong)
     assert not found.allowed
     assert expected in ", ".join(found.expected), found
     assert [str(place) for place in found.places] == places
+
+
+def test_equal_schemas_are_told_apart_by_the_name_in_any_order() -> None:
+    found = after(Constraint.json_schema(ORDER, order="any"), '{"a":30,"b":').explain_text("x")
+    assert {place.pointer for place in found.places} == {"#/properties/b"}
 
 
 def test_a_grammar_is_named_by_its_rules() -> None:

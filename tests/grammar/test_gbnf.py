@@ -129,7 +129,7 @@ def test_the_caret_stands_below_the_fault() -> None:
     ],
 )
 def test_large_grammars_compile(grammar: str) -> None:
-    rules = Rules(Expressions(Budget()))
+    rules = Rules(Expressions(Budget(seconds=10)))
     rules.edges(compile_gbnf(grammar, rules))
 
 

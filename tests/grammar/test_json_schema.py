@@ -581,6 +581,16 @@ def test_properties_in_any_order_are_each_written_once_and_none_that_is_required
         assert not language.accepts(bad), bad
 
 
+def test_the_order_is_by_default_that_of_the_schema_where_nothing_may_be_left_out() -> None:
+    all_required = Language({"type": "object", "properties": {"b": True, "a": True}, "required": ["a", "b"]})
+    assert all_required.accepts('{"b":1,"a":1}')
+    assert not all_required.accepts('{"a":1,"b":1}')
+    one_optional = Language({"type": "object", "properties": {"b": True, "a": True}, "required": ["a"]})
+    for good in ('{"b":1,"a":1}', '{"a":1,"b":1}', '{"a":1}'):
+        assert one_optional.accepts(good), good
+    assert not one_optional.accepts('{"a":1,"b":1,"a":1}')
+
+
 def test_required_properties_first_keep_the_order_of_the_schema_among_themselves() -> None:
     schema = {"type": "object", "properties": {"a": True, "b": True, "c": True}, "required": ["b", "c"]}
     language = Language(schema, JsonOptions(order="required-first"))
@@ -727,3 +737,7 @@ def test_in_draft_4_an_integer_has_no_fraction_in_any_spelling() -> None:
     language = Language({"$schema": "http://json-schema.org/draft-04/schema#", **schema})
     assert language.accepts("-12")
     assert not language.accepts("1.0")
+    enum = {"$schema": "http://json-schema.org/draft-04/schema#", "enum": [1, [0]]}
+    assert Language(enum).accepts("1.0")
+    assert Language(enum).accepts("[0.0]")
+    assert not Language({**enum, "type": "integer"}).accepts("1.0")

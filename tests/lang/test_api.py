@@ -270,7 +270,7 @@ def test_how_json_is_written_goes_with_a_schema() -> None:
         ),
         ({"json_schema": {}, "white_space": "wide"}, "white_space: got 'wide', wanted bounded, compact, pretty"),
         ({"json_schema": {}, "white_space": 4}, "white_space: got 4"),
-        ({"json_schema": {}, "order": "random"}, "order: got 'random', wanted schema, any or required-first"),
+        ({"json_schema": {}, "order": "random"}, "order: got 'random', wanted auto, schema, any or required-first"),
     ],
 )
 def test_how_json_cannot_be_written_is_refused_at_the_line(given: dict[str, Any], message: str) -> None:

@@ -7,7 +7,8 @@ import json
 import random
 import re
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -96,8 +97,35 @@ def _is_integer(_: Any, value: Any) -> bool:
     return isinstance(value, int) or value == value.to_integral_value()
 
 
+def _multiple_of(_: Any, factor: Any, value: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """Exact for 1e999999 too, whose digits nobody writes down."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return
+    _, digits, exponent = Decimal(value).as_tuple()
+    by = Fraction(factor)
+    scaled = int("".join(map(str, digits))) * by.denominator
+    assert isinstance(exponent, int)
+    if exponent >= 0:
+        is_multiple = scaled * pow(10, exponent, by.numerator) % by.numerator == 0
+    else:  # a number has no more zeros at its end than digits
+        is_multiple = scaled == 0 or (-exponent <= len(str(scaled)) and scaled % (by.numerator * 10**-exponent) == 0)
+    if not is_multiple:
+        yield jsonschema.ValidationError(f"{value} is no multiple of {factor}")
+
+
 _CHECKER = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
-_VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_CHECKER)
+_VALIDATOR = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator, {"multipleOf": _multiple_of}, type_checker=_CHECKER
+)
+
+
+def _number(text: str) -> Decimal:
+    """A number as it is written; where its exponent is more than Decimal takes, one as far out as schemas can tell."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        digits, exponent = text.lower().split("e")
+        return Decimal(f"{digits}e{'-' if exponent.startswith('-') else ''}999999")
 
 
 def why_invalid(constraint: Constraint, text: bytes) -> str:
@@ -111,7 +139,7 @@ def why_invalid(constraint: Constraint, text: bytes) -> str:
     if constraint.kind == "regex":
         return "" if re.fullmatch(constraint.text, decoded) else "re does not match"
     try:
-        value = json.loads(decoded, parse_float=Decimal)
+        value = json.loads(decoded, parse_float=_number)
     except ValueError as error:
         return f"not JSON: {error}"
     schema = json.loads(constraint.text, parse_float=Decimal)

@@ -25,11 +25,16 @@ TAG = '{"structures":[],"triggers":["<"]}'
     [
         ({"regex": "a+"}, Constraint.regex("a+")),
         ({"json_schema": "{}"}, Constraint.json_schema({})),
-        ({"json_schema": "{}", "white_space": "bounded", "order": "schema"}, Constraint.json_schema({})),
+        ({"json_schema": "{}", "white_space": "bounded", "order": "auto"}, Constraint.json_schema({})),
+        (
+            {"json_schema": "{}", "white_space": "bounded", "order": "schema"},
+            Constraint.json_schema({}, order="schema"),
+        ),
         ({"json_schema": "{}", "white_space": "any"}, Constraint.json_schema({}, white_space="any")),
         ({"json_schema": "{}", "white_space": "pretty"}, Constraint.json_schema({}, white_space=("pretty", 2))),
         ({"json_schema": "{}", "white_space": "pretty:4"}, Constraint.json_schema({}, white_space=("pretty", 4))),
         ({"json_schema": "{}", "order": "any"}, Constraint.json_schema({}, order="any")),
+        ({"json_schema": "{}", "order": "schema"}, Constraint.json_schema({}, order="schema")),
         ({"ebnf": LARK}, Constraint.lark(LARK)),
         ({"ebnf": GBNF}, Constraint.gbnf(GBNF)),
         ({"structural_tag": TAG}, Constraint.structural_tag(TAG)),
