@@ -216,7 +216,10 @@ class Pushdown:
         m = self.memory
         if need == memory.NEED_FRAMES:
             table = np.zeros(2 * len(m.frame_table), dtype=np.int32)
-            self.replace(frame_table=table, **self._doubled("frames", "frame_depth", "frame_cost", "frame_tokens"))
+            self.replace(
+                frame_table=table,
+                **self._doubled(*memory.BY_FRAME),
+            )
             interning.rehash_frames(self.table)
         elif need == memory.NEED_TEXTS:
             table = np.zeros(2 * len(m.text_table), dtype=np.int32)
@@ -377,6 +380,8 @@ def _memory() -> Memory:
         texts=int32(1024, 2), seen=int32(64, 2),
         frame_table=int32(2048), text_table=int32(2048), seen_table=int32(128),
         items=int32(2048, 3), work=int32(2048, 3), visited=int32(2048, 4),
-        level_ends=int32(2), first_bytes=uint8(256), counts=np.zeros(24, dtype=np.int64),
+        level_ends=int32(2), first_bytes=uint8(256),
+        closed=int32(1024, 4), closed_first=np.zeros((1024, 32), dtype=np.uint8), closed_items=int32(4096, 3),
+        counts=np.zeros(24, dtype=np.int64),
         lit_tokens=int32(4096), node_tokens=int32(2048), frame_tokens=int32(1024),
     )  # fmt: skip

@@ -48,8 +48,11 @@ NEED_STATE_TOKENS, NEED_LITERAL_TOKENS, NEED_NODE_TOKENS = range(9, 12)  # of bu
     SECOND_KEY,
     ONE_STACK,
     TAKEN,
-) = range(22)  # of `counts`
+    WALK,
+    CLOSED,
+) = range(24)  # of `counts`
 EMPTY_TEXT = 1
+BY_FRAME = ("frames", "frame_depth", "frame_cost", "frame_tokens", "closed", "closed_first")
 BY_STATE = (
     "dfa_next", "dfa_flags", "dfa_level", "dfa_whole", "dfa_clamp", "dfa_taken", "dfa_cost", "dfa_wide", "dfa_tokens"
 )  # fmt: skip
@@ -77,6 +80,9 @@ class Memory(NamedTuple):
     first_bytes  [256] uint8: in a walk, 1 for bytes that are treated apart
     dfa_wide     [states] int32: bytes to the end at most, after up to `dfa_level` plain characters
     *_tokens     int32: tokens to the end at most, + 1; 0 where not known yet (token_budget.py)
+    closed       [frames, 4] int32: what a walk has found to follow a frame: the walk's number, where in closed_items,
+                 how many of them, whether the text may end            closed_first [frames, 32] uint8: with which bytes
+    closed_items [items, 3] int32
     counts       int64: how much of the arrays is used, what is needed, results
     """
 
@@ -107,6 +113,9 @@ class Memory(NamedTuple):
     visited: Int32
     level_ends: Int32
     first_bytes: UInt8
+    closed: Int32
+    closed_first: UInt8
+    closed_items: Int32
     counts: Int64
     dfa_wide: Int32
     dfa_tokens: Int32
@@ -163,9 +172,12 @@ work_of = _array(23, np.int32, 3)
 visited_of = _array(24, np.int32, 4)
 level_ends_of = _array(25, np.int32, 0)
 first_bytes_of = _array(26, np.uint8, 0)
-counts_of = _array(27, np.int64, 0)
-dfa_wide_of = _array(28, np.int32, 0)
-dfa_tokens_of = _array(29, np.int32, 0)
-lit_tokens_of = _array(30, np.int32, 0)
-node_tokens_of = _array(31, np.int32, 0)
-frame_tokens_of = _array(32, np.int32, 0)
+closed_of = _array(27, np.int32, 4)
+closed_first_of = _array(28, np.uint8, 32)
+closed_items_of = _array(29, np.int32, 3)
+counts_of = _array(30, np.int64, 0)
+dfa_wide_of = _array(31, np.int32, 0)
+dfa_tokens_of = _array(32, np.int32, 0)
+lit_tokens_of = _array(33, np.int32, 0)
+node_tokens_of = _array(34, np.int32, 0)
+frame_tokens_of = _array(35, np.int32, 0)

@@ -23,6 +23,7 @@ from .interning import forget, longer_text
 from .memory import (
     ACCEPTING,
     ACCEPTS,
+    CLOSED,
     FINAL,
     FRAMES,
     FUEL,
@@ -31,17 +32,22 @@ from .memory import (
     KEPT_SEEN,
     KEPT_TEXTS,
     KNOWN,
+    LAST,
     LOWEST,
     NEED,
     NEED_FUEL,
     NEED_ROW,
     NEEDED,
     PASS,
+    QUIET,
     SEEN,
     SIZE,
     TEXTS,
+    WALK,
     Int32,
     Int64,
+    closed_first_of,
+    closed_of,
     counts_of,
     dfa_flags_of,
     dfa_level_of,
@@ -55,6 +61,7 @@ from .memory import (
     lit_byte_of,
     lit_flags_of,
 )
+from .returns import expand, find_closed
 from .steps import CHEAP, cost_of, step
 
 MANY = 8  # items of a set, from which on to move them counts as work
@@ -110,6 +117,7 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
     )
     items, dfa_next, dfa_flags, dfa_level = items_of(m), dfa_next_of(m), dfa_flags_of(m), dfa_level_of(m)
     lit_byte, lit_flags, level_ends, counts = lit_byte_of(m), lit_flags_of(m), level_ends_of(m), counts_of(m)
+    closed, closed_first = closed_of(m), closed_first_of(m)
     nodes, room, first_bytes = len(node_byte), len(items), first_bytes_of(m)
     i = resume_at
     while i < nodes:
@@ -125,16 +133,24 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
             if counts[FUEL] < 0:
                 counts[NEED] = NEED_FUEL
                 return i
-        simple = 2 * end - begin < room
+        simple = end + 2 * (end - begin) < room
         top, accepts, level = end, np.int64(0), 0
+        stands_for_more, is_last = False, False
         for j in range(begin, end):
             state = items[j, 0]
+            if state == 0:
+                stands_for_more = True
+                if closed_first[items[j, 1], byte >> 3] >> (byte & 7) & 1:
+                    simple = False
+                continue
             if state < 0:
                 if lit_byte[-state] != byte:
                     continue
-                if not simple or lit_flags[-state]:  # the last byte, or one that is not recorded
+                if not simple or lit_flags[-state] & QUIET:  # a byte that is not recorded
                     simple = False
                     continue
+                is_last = lit_flags[-state] & LAST != 0
+                goes_on = not is_last
                 items[top, 0] = state - 1
             else:
                 target = dfa_next[state, byte]
@@ -145,20 +161,32 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
                     simple = False
                     continue
                 flags = dfa_flags[target]
-                if flags & ACCEPTING:
-                    if items[j, 1] != 0:
-                        simple = False
-                        continue
-                    accepts, counts[LOWEST] = np.int64(1), 0  # the whole text may end
-                    if flags & FINAL:
-                        continue
+                is_last, goes_on = flags & ACCEPTING != 0, flags & FINAL == 0
                 items[top, 0] = target
-            text = items[j, 2]
+            text, frame = items[j, 2], items[j, 1]
             if text != 0:
                 text = longer_text(m, text, byte)
-                simple = text >= 0
-            items[top, 1], items[top, 2] = items[j, 1], text
-            top += 1
+                if text < 0 or is_last:
+                    simple = False
+                    continue
+            if goes_on:
+                items[top, 1], items[top, 2] = frame, text
+                top += 1
+            if is_last:
+                if frame == 0:
+                    accepts, counts[LOWEST] = np.int64(1), 0  # the whole text may end
+                    continue
+                found = find_closed(m, frame, top)
+                if found < 0:
+                    return i
+                if found == 0:
+                    simple = False
+                    continue
+                if closed[frame, 3]:
+                    accepts = np.int64(1)
+                if closed[frame, 2]:
+                    items[top, 0], items[top, 1], items[top, 2] = 0, frame, 0
+                    top += 1
         if level > 0 and plain[i] >= 0 and level >= plain[i]:
             after = ends[i]
             set_bits(row, token_ids, first_token[i], first_token[after])
@@ -166,7 +194,19 @@ def walk(m: Int64, tries: Int64, which: int, firsts: int, row: Int32, resume_at:
             i = after
             continue
         if not simple:
-            top = step(m, begin, end, byte)
+            if stands_for_more:
+                whole = expand(m, begin, end)
+                if whole < 0:
+                    return i
+                top = step(m, end, whole, byte)
+                if top < 0:
+                    return i
+                for j in range(whole, top):
+                    for k in range(3):
+                        items[end + j - whole, k] = items[j, k]
+                top -= whole - end
+            else:
+                top = step(m, begin, end, byte)
             if top < 0:
                 return i
             accepts = counts[ACCEPTS]
@@ -241,6 +281,8 @@ def find_mask(m: Int64, tries: Int64, row: Int32, size: int, resume_at: int) -> 
         counts[LOWEST], counts[FURTHEST], counts[SIZE] = 2**30, 0, cost_of(m, 0, size)
         counts[KEPT_FRAMES], counts[KEPT_TEXTS], counts[KEPT_SEEN] = counts[FRAMES], counts[TEXTS], counts[SEEN]
         level_ends_of(m)[0] = size
+        counts[WALK] += 1
+        counts[CLOSED] = 0
         counts[PASS] = 2 if sliced else 1 if but_for else 0
         if sliced or but_for:
             rows, words = plain_rows_of(tries, 0), len(row)
