@@ -45,6 +45,7 @@ MAX_SEARCHED, BRANCHES = 48, 6  # configurations that a search goes on from, and
 MAX_REPAIRS, MAX_BACK, MAX_TURNS, MAX_TRIED = 200, 12, 12, 24  # of texts that are not new: how often, how far back,
 # how many ways at once, how many in all
 BYTES_TRIED = (*range(0x21, 0x7F), 0x20, *range(0x20), *range(0x7F, 0x100))  # the plainest first
+MOST_TOKENS = MANY // 16  # that matter of those left
 
 
 class TokenBudget:
@@ -79,6 +80,7 @@ class TokenBudget:
         any of them with one token less.  Not all such tokens are found where few tokens are left.  EOS is allowed
         where the text is complete.  If no token is quick enough, the plain mask is returned."""
         plain = self._masks.mask(at)
+        tokens_left = min(tokens_left, MOST_TOKENS)
         if self.is_ample(at, tokens_left):
             return plain
         known = self._kept.get((at, tokens_left))

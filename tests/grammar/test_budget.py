@@ -169,6 +169,15 @@ def test_outputs_end_in_time_where_tokens_cut_characters_short_and_texts_must_be
         assert matcher.complete
 
 
+def test_a_budget_beyond_all_measure_is_no_budget() -> None:
+    constraint = Constraint.json_schema({"const": {"type": "object", "properties": {"x": 1}, "required": 2}})
+    matcher = Compiler(ByteVocabulary()).compile(constraint).matcher()
+    for byte in b'{"':
+        matcher.advance(byte)
+    for tokens_left in (10**3, 10**6, 10**9, 2**31, 10**12):
+        assert list(allowed_ids(matcher, tokens_left)) == list(allowed_ids(matcher)), tokens_left
+
+
 def test_a_way_within_the_limit_is_searched_for_where_the_first_one_at_hand_is_longer() -> None:
     """Tokens that reach across two properties, and a value that nobody would take for the shortest."""
     vocabulary = Vocabulary([*(bytes((c,)) for c in range(32, 127)), b'{"a":"xyz', b'xyz"}', b'"}', None], [98])
