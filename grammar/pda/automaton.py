@@ -85,6 +85,7 @@ class Pushdown:
 
     def start(self, node: int) -> Configuration:
         """Nothing of a text of `node` written yet."""
+        self._make_room_for_nodes()
         return self._intern(self._run(lambda: int(steps.start(self.table, node))))
 
     def advance(self, configuration: Configuration, text: bytes) -> Configuration | None:
@@ -307,8 +308,7 @@ class Pushdown:
         self._edges += len(rows)
         while self._edges >= len(self.memory.edges):
             self.grow("edges")
-        while len(rules) >= len(self.memory.edge_count):
-            self.grow("edge_start", "edge_count", "node_cost", "node_tokens")
+        self._make_room_for_nodes()
         edges, costs = self.views["edges"], self.views["node_cost"]
         for op, target, then in rows:
             edges[3 * at], edges[3 * at + 1], edges[3 * at + 2] = op, target, then
@@ -316,6 +316,11 @@ class Pushdown:
             at += 1
         self.views["edge_start"][node] = first
         self.views["edge_count"][node] = len(rows) + 1
+
+    def _make_room_for_nodes(self) -> None:
+        """Loops know all nodes that there are: those of a front end, and those made since."""
+        while len(self.rules) >= len(self.memory.edge_count):
+            self.grow("edge_start", "edge_count", "node_cost", "node_tokens")
 
     # ---- the shortest way on ------------------------------------------------------------------------------------
 

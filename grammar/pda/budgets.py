@@ -411,10 +411,15 @@ def spell(tries: Int64, text: UInt8, spelled: Int32) -> None:
     node_byte, ends = node_byte_of(tries, FULL), ends_of(tries, FULL)
     first_token = first_token_of(tries, FULL)
     size = len(text)
+    roots = np.full(256, len(node_byte), dtype=np.int32)
+    root = 0
+    while root < len(node_byte):
+        roots[node_byte[root]] = root
+        root = ends[root]
     spelled[size, 0], spelled[size, 1] = 0, -1
     for i in range(size - 1, -1, -1):
         best, token = np.int64(MANY), np.int64(-1)
-        at, end, j = 0, len(node_byte), i
+        at, end, j = np.int64(roots[text[i]]), len(node_byte), i
         while j < size:
             while at < end and node_byte[at] != text[j]:
                 at = ends[at]
