@@ -18,12 +18,12 @@ import numpy.typing as npt
 
 from . import explain, front_ends
 from .constraint import Constraint
-from .errors import CompilationCancelled, EbnfError, GrammarError, RegexError, SchemaError
+from .errors import CompilationCancelled, EbnfError, GrammarError, GrammarTooComplex, RegexError, SchemaError
 from .explain import Explanation, Report
 from .expressions import Expressions
 from .forced import MAX_FORCED_BYTES, forced_tokens
 from .interface import BACKENDS, AnyGrammar, Backend
-from .limits import CACHE_BYTES, CALL_SECONDS, CALL_STEPS, MAX_BYTES, MAX_CONFIGURATIONS, Budget
+from .limits import CACHE_BYTES, CALL_SECONDS, CALL_STEPS, LONGEST_SHORTEST, MAX_BYTES, MAX_CONFIGURATIONS, Budget
 from .matcher import Matcher
 from .pda.automaton import Configuration, Pushdown
 from .rules import Rules
@@ -62,6 +62,8 @@ class Grammar:
         else:
             expressions = base.expressions.copied(self._budget)
         rules, node = _spelled(constraint, expressions)
+        if rules.shortest[node] > LONGEST_SHORTEST:
+            raise GrammarTooComplex(f"its shortest text takes {rules.shortest[node]:,} bytes", place="the start")
         self._automaton = Pushdown(rules, base)
         self._masks = TokenMasks(self._automaton, vocabulary)
         self._within = TokenBudget(self._masks)

@@ -13,6 +13,7 @@ from .errors import CompilationCancelled, GrammarTooComplex
 COMPILE_STEPS, COMPILE_SECONDS = 1_000_000, 0.8
 CALL_STEPS, CALL_SECONDS = 500_000, 0.5  # of one call of a matcher, say for the states that a token mask explores
 CALL_FUEL = 4_000_000  # items, nodes and bytes that the loops of one call may look at: some tenths of a second
+LONGEST_SHORTEST = 200_000  # bytes of the shortest text of a constraint: no model would write more to the end
 MAX_BYTES = 64 * 2**20  # of one automaton's memory
 MAX_CONFIGURATIONS = 50_000  # of one grammar, before it forgets them and finds them again
 MASK_BYTES = 64 * 2**20  # masks that one grammar keeps; the least recently used go first

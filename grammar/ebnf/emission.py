@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ..expressions import EMPTY as EMPTY_EXPRESSION
 from ..expressions import INFINITE
+from ..expressions import REPEAT as EXPRESSION_REPEAT
 from ..rules import EMPTY as NO_TEXT
 from ..rules import NEVER as NO_NODE
 from ..rules import Rules
@@ -121,11 +122,28 @@ class _Emission:
                     elif kind == REPEAT and cfg.nullable(parts[0]) and self._find_regular(n) is None:
                         new[n] = cfg.repeat(node_without_empty(cfg, new[parts[0]]), 0, parts[2])
                     elif kind == REPEAT:
-                        new[n] = cfg.repeat(new[parts[0]], *parts[1:])
+                        new[n] = cfg.repeat(self._round(new[parts[0]], *parts[1:]), *parts[1:])
                     else:
                         new[n] = n
                 cfg.bodies[name] = new[cfg.bodies[name]]
             complete(cfg)
+
+    def _round(self, node: int, least: int, most: int) -> int:
+        """What to repeat in the place of `node`: (a | b+)* is (a | b)*, which reads a text in one way, not in many."""
+        cfg, expressions = self._cfg, self._rules.expressions
+        if least > 1 or most < INFINITE or self._find_regular(node) is not None:
+            return node
+        members = cfg.members(cfg.bodies[cfg.parts[node]] if cfg.kind[node] == REFERENCE else node)
+        rounds = []
+        for member in members:
+            kind, parts = cfg.kind[member], cfg.parts[member]
+            if kind == TERMINAL and expressions.kind[parts] == EXPRESSION_REPEAT:
+                body, low, high = expressions.parts[parts]
+                member = cfg.terminal(body) if low == 1 and high >= INFINITE else member
+            elif kind == REPEAT and parts[1] == 1 and parts[2] >= INFINITE:
+                member = parts[0]
+            rounds.append(member)
+        return node if rounds == list(members) else cfg.choice(rounds)
 
     def _of_rule(self, name: str) -> int:
         regular = self._regular_rules.get(name)
