@@ -27,7 +27,7 @@ class Note(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        return f"{Place(self.pointer, self.keyword)}: {self.message}"
+        return f"{Place(self.pointer, self.keyword)}: {self.message}" if self.pointer else self.message
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Report:
     states          of terminals, those of JSON itself included      frames          of stacks
     configurations  where outputs have been, that are remembered     expansions      what was worked out when first met
     masks           that are kept                                    walks           masks found by walking the tokens
-    notes           what the compilation narrowed or ignored"""
+    notes           what the compilation narrowed or ignored; terminals of a Lark grammar that collide"""
 
     kind: str
     compile_seconds: float
@@ -182,8 +182,13 @@ def _shortest(grammar: Grammar, at: Configuration) -> bytes:
 
 
 def report(grammar: Grammar) -> Report:
-    """Counters that are kept anyway, read off."""
+    """Counters that are kept anyway, read off; for a Lark grammar, which of its terminals collide is looked for now."""
     automaton, masks = grammar._automaton, grammar._masks
+    notes = [Note(*note) for note in automaton.rules.notes]
+    if grammar.constraint.kind == "lark":
+        from .ebnf import terminal_collisions
+
+        notes += [Note("", "", line) for line in terminal_collisions(grammar.constraint.text)]
     return Report(
         kind=grammar.constraint.kind,
         compile_seconds=grammar._compile_seconds,
@@ -197,5 +202,5 @@ def report(grammar: Grammar) -> Report:
         expansions=automaton.expansions,
         masks=masks.num_kept,
         walks=masks.walks,
-        notes=tuple(dict.fromkeys(Note(*note) for note in automaton.rules.notes)),
+        notes=tuple(dict.fromkeys(notes)),
     )

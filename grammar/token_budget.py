@@ -160,7 +160,7 @@ class TokenBudget:
             m = self._automaton.memory
             end = needed + int(m.lit_left[needed])
             spelled = self._spellings.spelled(m.lit_byte[needed:end].tobytes())
-            m.lit_tokens[needed:end] = np.minimum(MANY, spelled[:-1, 0]) + 1
+            m.lit_tokens[needed:end] = np.minimum(MANY, spelled[:-1, 0] if len(spelled) > 1 else MANY) + 1
         elif need == NEED_NODE_TOKENS:
             _, tokens, distinct = self._spellings.of_node(needed)
             views["node_tokens"][needed] = min(MANY, tokens + APART * distinct) + 1

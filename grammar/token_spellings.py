@@ -22,6 +22,7 @@ Int32 = npt.NDArray[np.int32]
 NEAR_BYTES, NEAR_EDGES = 3, 6  # edges of a node among which tokens decide: how much longer, how many
 MAX_NODES, MASK_NODES = 400, 60  # nodes whose edges are looked at, for tokens_needed; for a mask
 MAX_STATES, MASK_STATES = 24, 2  # states of a terminal from which all tokens are tried, for one; for a mask
+LONGEST_SPELLED = 1 << 16  # bytes: no context holds a text as long in tokens
 MAX_TARGETS = 1536  # states that the tokens after one state may lead to
 LONGEST_TRIED, LONGEST_CHOSEN = 4000, 500  # bytes of texts of terminals, of nodes, of which there is a choice
 
@@ -56,6 +57,9 @@ class Spellings:
         return self._of_state.get(state) or self._automaton.states.shortest_text(state)
 
     def spelled(self, text: bytes) -> Int32:
+        """See budgets.spell.  A text above LONGEST_SPELLED is taken to need more tokens than there are."""
+        if len(text) > LONGEST_SPELLED:
+            return np.full((1, 2), MANY, dtype=np.int32)
         spelled = np.zeros((len(text) + 1, 2), dtype=np.int32)
         budgets.spell(self._tries.table, np.frombuffer(bytearray(text), dtype=np.uint8), spelled)
         return spelled

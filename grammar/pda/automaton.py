@@ -318,7 +318,7 @@ class Pushdown:
         self.views["edge_count"][node] = len(rows) + 1
 
     def _make_room_for_nodes(self) -> None:
-        """Kernels look nodes up without asking whether there are so many."""
+        """Loops know all nodes that there are: those of a front end, and those made since."""
         while len(self.rules) >= len(self.memory.edge_count):
             self.grow("edge_start", "edge_count", "node_cost", "node_tokens")
 

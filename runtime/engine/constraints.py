@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("forktree.engine")
 
+MANY_TOKENS = 1_000_000  # so many are not counted
 NUM_WORKERS = 4  # a constraint that takes its whole time limit holds up no other
 
 
@@ -91,7 +92,7 @@ class Constraints:
             left = " that the context leaves room for" if params.max_new_tokens == room else ""
             raise InvalidRequest(
                 "max_new_tokens",
-                f"got {params.max_new_tokens}{left}; the shortest output that {field} allows takes {needed} tokens",
+                f"got {params.max_new_tokens}{left}; the shortest output that {field} allows takes {_tokens(needed)}",
                 "max_tokens_too_small",
             )
         return matcher
@@ -122,3 +123,7 @@ def _constraint(params: SamplingParams) -> Constraint:
     kind, _, blanks = (params.white_space or "bounded").partition(":")
     white_space = ("pretty", int(blanks or 2)) if kind == "pretty" else kind
     return Constraint.json_schema(params.json_schema, white_space=white_space, order=params.order or "auto")  # type: ignore[arg-type]  # checked by SamplingParams
+
+
+def _tokens(needed: int) -> str:
+    return f"{needed} tokens" if needed < MANY_TOKENS else f"more than {MANY_TOKENS:,} tokens"

@@ -179,3 +179,10 @@ def test_texts_are_shown_whole_or_cut() -> None:
     assert shown_text(b"a\n") == "«a\\n»"
     assert shown_text(b"\xff") == "b'\\xff'"
     assert shown_text(b"x" * 100).endswith("x»...")
+
+
+def test_a_report_names_terminals_that_can_match_the_same_text() -> None:
+    grammar = COMPILER.compile(Constraint.lark("start: (A | B)+\nA: /[a-z]+/\nB: /[a-c][0-9]*/"))
+    assert isinstance(grammar, Grammar)
+    (note,) = grammar.report().notes
+    assert "the terminals B and A can match the same text, such as 'a'" in str(note)

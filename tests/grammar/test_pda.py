@@ -199,3 +199,12 @@ def test_distinct_texts_may_stand_side_by_side(text: bytes) -> None:
     assert after is not None
     assert after.accepting
     assert automaton.advance(automaton.start(node), text.replace(b"b", b"a")) is None
+
+
+def test_a_store_of_many_nodes_can_be_entered_at_the_last() -> None:
+    rules = Rules(Expressions(Budget()))
+    nodes = [rules.literal(b"%d" % i) for i in range(5_000)]
+    automaton = Pushdown(rules)
+    after = automaton.advance(automaton.start(nodes[-1]), b"4999")
+    assert after is not None
+    assert after.accepting
