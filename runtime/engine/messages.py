@@ -43,7 +43,7 @@ class Timing(msgspec.Struct, frozen=True, array_like=True):
     """Where the time of one request went, and the prompt tokens it computed, again after a retraction included.
 
     queue_ms     until its first span was planned; the compiling of its constraint is part of it
-    prefill_ms   from there to its first token, or to the end if it samples none
+    prefill_ms   from there to its first token, forced ones before it aside, or to the end if it samples none
     decode_ms    from the first token to the end
     """
 

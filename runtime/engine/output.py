@@ -60,8 +60,8 @@ class OutputStream:
     def push(self, token_id: int, logprob: Logprob | None) -> Finish | None:
         """Take the next output token; the finish if it ends the output. Raises StopTooSlow."""
         params = self._request.params
-        if self._first_token_at is None:
-            self._first_token_at = time.monotonic()
+        if self._first_token_at is None and self._request.planned_at is not None:
+            self._first_token_at = time.monotonic()  # not those that were forced before anything was computed
         self._tokens.append(token_id)
         if logprob is not None:
             self._logprobs.append(self._shown(logprob))
@@ -125,7 +125,6 @@ class OutputStream:
         now, request = time.monotonic(), self._request
         planned = request.planned_at if request.planned_at is not None else now
         first = self._first_token_at if self._first_token_at is not None else now
-        first = max(first, planned)  # forced tokens may come before anything is computed
         return Timing(
             queue_ms=(planned - self._began) * 1000,
             prefill_ms=(first - planned) * 1000,
