@@ -365,23 +365,25 @@ def _views(arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def _memory() -> Memory:
+    """Small: most grammars need little, and fresh pages cost more than doubling an array does."""
+
     def int32(*shape: int) -> Int32:
         return np.zeros(shape, dtype=np.int32)
 
-    def uint8(size: int) -> UInt8:
-        return np.zeros(size, dtype=np.uint8)
+    def uint8(*shape: int) -> UInt8:
+        return np.zeros(shape, dtype=np.uint8)
 
-    states = {name: int32(256) for name in memory.BY_STATE}
+    states = {name: int32(16) for name in memory.BY_STATE}
     return Memory(
-        **{**states, "dfa_next": int32(256, 256), "dfa_flags": uint8(256)},  # type: ignore[arg-type]
-        lit_byte=uint8(4096), lit_flags=uint8(4096), lit_left=int32(4096),
-        edge_start=int32(2048), edge_count=int32(2048), node_cost=int32(2048), edges=int32(4096, 3),
-        frames=int32(1024, 4), frame_depth=int32(1024), frame_cost=int32(1024),
-        texts=int32(1024, 2), seen=int32(64, 2),
-        frame_table=int32(2048), text_table=int32(2048), seen_table=int32(128),
-        items=int32(2048, 3), work=int32(2048, 3), visited=int32(2048, 4),
+        **{**states, "dfa_next": int32(16, 256), "dfa_flags": uint8(16)},  # type: ignore[arg-type]
+        lit_byte=uint8(2048), lit_flags=uint8(2048), lit_left=int32(2048), lit_tokens=int32(2048),
+        edge_start=int32(512), edge_count=int32(512), node_cost=int32(512), node_tokens=int32(512),
+        edges=int32(512, 3),
+        frames=int32(128, 4), frame_depth=int32(128), frame_cost=int32(128), frame_tokens=int32(128),
+        texts=int32(128, 2), seen=int32(64, 2),
+        frame_table=int32(256), text_table=int32(256), seen_table=int32(128),
+        items=int32(512, 3), work=int32(512, 3), visited=int32(512, 4),
         level_ends=int32(2), first_bytes=uint8(256),
-        closed=int32(1024, 4), closed_first=np.zeros((1024, 32), dtype=np.uint8), closed_items=int32(4096, 3),
+        closed=int32(128, 4), closed_first=uint8(128, 32), closed_items=int32(1024, 3),
         counts=np.zeros(24, dtype=np.int64),
-        lit_tokens=int32(4096), node_tokens=int32(2048), frame_tokens=int32(1024),
     )  # fmt: skip

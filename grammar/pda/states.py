@@ -49,9 +49,8 @@ class States:
         old, new = base._automaton.memory, {}
         for name in memory.BY_STATE:
             rows = getattr(old, name)
-            new[name] = np.empty((256 + count, *rows.shape[1:]), rows.dtype)
+            new[name] = np.zeros((128 + count, *rows.shape[1:]), rows.dtype)
             new[name][:count] = rows[:count]
-            new[name][count:] = 0
         self._automaton.replace(**new)
 
     def __len__(self) -> int:
