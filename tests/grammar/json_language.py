@@ -17,7 +17,7 @@ class Language:
     """The texts of one schema."""
 
     def __init__(self, schema: Any, options: JsonOptions | None = None) -> None:
-        self.rules = Rules(Expressions(Budget()))
+        self.rules = Rules(Expressions(Budget(seconds=10)))  # a collection of garbage in a long run takes its part
         self.start = compile_schema(Constraint.json_schema(schema).text, self.rules, options)
 
     def accepts(self, text: str | bytes) -> bool:

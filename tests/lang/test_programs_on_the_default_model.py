@@ -226,7 +226,7 @@ def test_the_examples_say_the_same_either_way(engine: ft.Engine, name: str) -> N
     states = []
     for trace in (False, True):
         same = ft.Program(program.func, trace=trace)
-        states.append(what_it_said(same.run(backend=backend, temperature=0, seed=1, max_new_tokens=12, **arguments)))
+        states.append(what_it_said(same.run(backend=backend, temperature=0, seed=1, max_new_tokens=16, **arguments)))
     assert states[0] == states[1]
     assert backend.num_programs <= 1  # none for a single gen
     check_pages(engine)
