@@ -207,6 +207,8 @@ class Compiler:
         self._base_lock = threading.Lock()
         self._cached: OrderedDict[Constraint, AnyGrammar] = OrderedDict()
         self._running: dict[Constraint, _Running] = {}
+        self._sizes: dict[Constraint, int] = {}  # of those in _cached, in bytes
+        self._held = 0  # their sum
 
     def prepare(self) -> None:
         """Do now what the first constraint would wait for: the vocabulary's tries, what every schema needs."""
@@ -282,10 +284,16 @@ class Compiler:
         return grammar
 
     def _make_room(self) -> None:
-        """Drop the least recently used grammars, which grow while they are used, but not the last one asked for."""
-        held = sum(grammar.num_bytes for grammar in self._cached.values())
-        while len(self._cached) > 1 and (len(self._cached) > self._max_cached or held > self._max_bytes):
-            held -= self._cached.popitem(last=False)[1].num_bytes
+        """Measure the last one asked for, and drop the least recently used grammars, but not that one.
+
+        Grammars grow while they are used: what each held when it was last asked for is what counts."""
+        constraint, grammar = next(reversed(self._cached.items()))
+        held = grammar.num_bytes
+        self._held += held - self._sizes.get(constraint, 0)
+        self._sizes[constraint] = held
+        while len(self._cached) > 1 and (len(self._cached) > self._max_cached or self._held > self._max_bytes):
+            dropped, _ = self._cached.popitem(last=False)
+            self._held -= self._sizes.pop(dropped)
 
     def _made(self, constraint: Constraint, cancelled: Callable[[], bool]) -> AnyGrammar:
         if self.backend == "forktree":
