@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-# A first call compiles or loads loops, and collecting garbage takes its time in a run of thousands of tests: how long one
-# example takes says nothing.
+# A first call compiles or loads loops, and collecting garbage takes its time in a run of thousands of tests:
+# how long one example takes says nothing.
 settings.register_profile("forktree", deadline=None)
 settings.load_profile("forktree")
 
